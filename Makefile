@@ -1,0 +1,70 @@
+# Every target sets up what it needs in $(VENV); a second run installs nothing unless
+# pyproject.toml, the constraints or the requirements have changed.
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+# Options for every pip install, for example PIP_ARGS="--index-url ...".
+PIP_ARGS ?=
+# Options for pytest, for example ARGS="-k windows -x".
+ARGS ?=
+# The folder of data sets that the benchmark reads.
+DATA ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS)
+READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.ready-docs
+SOURCES := pyproject.toml $(CONSTRAINTS) requirements/embedded.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint quick test-slow test-lowest bench docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
+		$(firstword $(MAKEFILE_LIST))
+
+demo: $(READY) ## fine-tune on real text and compare with a TF-IDF baseline
+	@mkdir -p build/demo
+	$(BIN)/python examples/plot_quickstart.py build/demo
+
+test: lint quick ## lint, type check and the quick tests
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+quick: $(READY) ## the quick tests alone
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(READY) ## the tests that take long
+	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+
+test-lowest: ## the quick tests with the oldest supported dependencies
+	$(MAKE) quick VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
+
+bench: $(READY) ## accuracy and seconds of the defaults: make bench DATA=path/to/data
+	$(BIN)/python -m benchmarks.quality $(DATA) $(ARGS)
+
+docs: $(DOCS_READY) ## build the documentation into build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+
+clean: ## remove builds and caches; the environment stays
+	rm -rf build dist docs/auto_examples docs/sg_execution_times.rst
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv*' -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+
+$(READY): $(SOURCES) | $(BIN)/python
+	@echo "Installing into $(VENV); the first time takes a minute or more."
+	$(PIP) --constraint $(CONSTRAINTS) --editable '.[bench,plot,test]'
+	$(PIP) --no-deps --require-hashes --requirement requirements/embedded.txt
+	@touch $@
+
+$(DOCS_READY): $(READY)
+	$(PIP) --constraint $(CONSTRAINTS) --editable '.[docs]'
+	@touch $@
