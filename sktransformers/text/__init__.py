@@ -1,0 +1,1 @@
+"""Words in, ids out. Knows nothing of models or labels."""
