@@ -1,0 +1,110 @@
+"""Device and number format: what runs where, and in which precision."""
+
+import contextlib
+
+import torch
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn a device parameter into a torch device that exists.
+
+    Parameters
+    ----------
+    device : str
+        "auto" takes CUDA, else MPS, else the CPU; or a torch device name.
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    ValueError
+        The device is not on this machine, or torch does not know the name.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'. Got {device!r}."
+        ) from error
+    n_cuda = torch.cuda.device_count()
+    missing_cuda = resolved.type == "cuda" and (resolved.index or 0) >= n_cuda
+    missing_mps = resolved.type == "mps" and not torch.backends.mps.is_available()
+    if missing_cuda or missing_mps:
+        raise ValueError(
+            f"device={device!r}, but this machine has {n_cuda} CUDA devices and "
+            f"{'an' if torch.backends.mps.is_available() else 'no'} MPS device. "
+            "Use device='auto' to take what there is."
+        )
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Choose the number format of training.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16", "float16", "float64"}
+        "auto" takes bfloat16 where the hardware multiplies it natively.
+    device : torch.device
+        Where the model runs.
+
+    Returns
+    -------
+    str
+        One of the formats, never "auto".
+    """
+    if precision != "auto":
+        return precision
+    return "bfloat16" if _multiplies_bfloat16(device) else "float32"
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        cpu = torch.cpu.get_capabilities()
+        return bool(cpu.get("amx_bf16") or cpu.get("avx512_bf16"))
+    return False
+
+
+def weights_dtype(precision: str) -> torch.dtype:
+    """Return the format the weights are held in: lower ones are for arithmetic only."""
+    return torch.float64 if precision == "float64" else torch.float32
+
+
+def autocast(
+    device: torch.device, precision: str
+) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which matrix products use the given precision."""
+    if precision in ("bfloat16", "float16"):
+        return torch.autocast(device.type, dtype=_DTYPES[precision])
+    return contextlib.nullcontext()
+
+
+def isolated_rng(
+    seed: int, device: torch.device
+) -> contextlib.AbstractContextManager[None]:
+    """Return a context with torch's generators seeded, and restored on exit."""
+    return _isolated_rng(seed, device)
+
+
+@contextlib.contextmanager
+def _isolated_rng(seed, device):  # type: ignore[no-untyped-def]
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
