@@ -1,0 +1,307 @@
+"""What the estimators share: hyper-parameters, the fit template, tags, pickling.
+
+Guarded ground: think twice before adding to it. A subclass says what y may be
+(``_check_y``, ``_make_target``) and has its own constructor; machinery belongs into
+:mod:`.text`, :mod:`.engine`, :mod:`.models` or :mod:`._fitting`.
+"""
+
+import copy
+import warnings
+from abc import ABCMeta, abstractmethod
+from numbers import Integral, Real
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import check_consistent_length
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from ._callbacks import progress_bar
+from ._targets import Target
+from .exceptions import TextValueError, TruncationWarning
+from .text.inputs import Texts, check_texts
+
+if TYPE_CHECKING:
+    from .text.encoding import Encoding
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+_LONGEST_DEFAULT = 512
+
+_POSITIVE_REAL = Interval(Real, 0, None, closed="neither")
+_NON_NEGATIVE_REAL = Interval(Real, 0, None, closed="left")
+_POSITIVE_INT = Interval(Integral, 1, None, closed="left")
+
+
+class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
+    """Base of the estimators; see :class:`TransformerClassifier` for parameters."""
+
+    _parameter_constraints: dict[str, Any] = {
+        "model": [str, PathLike],
+        "revision": [str, None],
+        "max_length": [_POSITIVE_INT, None],
+        "long_text": [StrOptions({"truncate", "window", "error"})],
+        "max_epochs": [
+            Interval(Integral, 0, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "batch_size": [_POSITIVE_INT],
+        "gradient_accumulation_steps": [_POSITIVE_INT],
+        "learning_rate": [_POSITIVE_REAL],
+        "head_learning_rate": [_POSITIVE_REAL],
+        "weight_decay": [_NON_NEGATIVE_REAL],
+        "warmup_ratio": [Interval(Real, 0, 1, closed="both")],
+        "lr_scheduler_type": [
+            StrOptions({"linear", "cosine", "constant", "constant_with_warmup"})
+        ],
+        "max_grad_norm": [_POSITIVE_REAL, None],
+        "pooling": [StrOptions({"auto", "mean", "cls", "last", "head"})],
+        "trainable": [StrOptions({"all", "head"}), _POSITIVE_INT],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [_POSITIVE_INT],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "precision": [
+            StrOptions({"auto", "float32", "bfloat16", "float16", "float64"})
+        ],
+        "inference_precision": [
+            StrOptions({"float32", "bfloat16", "float16", "float64"}),
+            None,
+        ],
+        "gradient_checkpointing": ["boolean"],
+        "compile": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    @abstractmethod
+    def _check_y(self, y: Any) -> np.ndarray:
+        """Check y and return it as an array."""
+
+    @abstractmethod
+    def _make_target(self, y: np.ndarray) -> Target:
+        """Choose the target that fits y."""
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        target: Target | None = None,
+        go_on: bool = False,
+        one_epoch: bool = False,
+    ) -> Self:
+        """Check everything, train, and only then change the estimator.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array-like
+            As passed to ``fit``.
+        target : Target or None
+            None: made from y.
+        go_on : bool
+            Whether to start from the fitted model.
+        one_epoch : bool
+            As ``partial_fit`` does: one pass at a constant rate.
+        """
+        texts = self._check_texts(X) if go_on else self._check_X(X)
+        labels = self._check_y(y)
+        check_consistent_length(texts, labels)
+        target = self._make_target(labels) if target is None else target
+        weights = target.weights(labels, getattr(self, "class_weight", None))
+        if sample_weight is not None:
+            weights = weights * self._check_sample_weight(sample_weight, labels)
+        kept = np.flatnonzero(weights)
+        targets = target.encode(labels)[kept]
+        if len(kept) < len(texts):
+            texts, weights = texts.take(kept), weights[kept]
+
+        # Not earlier: importing torch takes longer than checking bad input.
+        from ._fitting import Data, Fit, split
+        from .models.loading import find_checkpoint
+
+        rng = self._make_rng()
+        checkpoint = None if go_on else find_checkpoint(self.model, self.revision)
+        tokenizer = self.tokenizer_ if checkpoint is None else checkpoint.tokenizer
+        limit = self._length_limit if checkpoint is None else checkpoint.max_length
+        encoding = self._encode(texts, tokenizer, limit)
+        self._warn_of_truncation(encoding)
+        data, valid = Data(encoding, targets, weights), None
+        if self.early_stopping and not one_epoch:
+            rows, held_out = split(targets, self.validation_fraction, rng)
+            data, valid = data.take(rows), data.take(held_out)
+        fit = Fit(
+            estimator=self,
+            checkpoint=checkpoint,
+            target=target,
+            attributes={
+                "tokenizer_": tokenizer,
+                "n_truncated_": encoding.n_truncated,
+                "_length_limit": limit,
+                "_target": target,
+                **self._attributes_of(texts),
+            },
+            train_data=data,
+            valid_data=valid,
+            rng=rng,
+            previous=self.model_ if go_on else None,
+            max_epochs=1 if one_epoch else self.max_epochs,
+            lr_scheduler_type="constant" if one_epoch else self.lr_scheduler_type,
+            optimizer_state=self.__dict__.get("_optimizer_state"),
+        )
+        with progress_bar(self):
+            fitted = fit.run(
+                {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
+            )
+        for name in ("n_features_in_", "feature_names_in_", "_optimizer_state"):
+            self.__dict__.pop(name, None)
+        self.__dict__.update(fitted)
+        if not one_epoch:
+            del self._optimizer_state
+        return self
+
+    def _check_sample_weight(self, sample_weight: Any, y: np.ndarray) -> np.ndarray:
+        weights = _check_sample_weight(
+            sample_weight, y, dtype=np.float64, ensure_non_negative=True
+        )
+        if not weights.any():
+            raise ValueError(
+                "Sample weights are all zero, so no text is left to learn from. At "
+                "least one must be positive."
+            )
+        return np.asarray(weights)
+
+    def _make_rng(self) -> np.random.Generator:
+        """Return a generator of our own: drawing from it changes no global state."""
+        state = self.random_state
+        if isinstance(state, np.random.RandomState):
+            state = int(state.randint(2**31))
+        return np.random.default_rng(state)
+
+    def _attributes_of(self, texts: Texts) -> dict[str, Any]:
+        """Return scikit-learn's attributes for what X looked like."""
+        attributes: dict[str, Any] = {}
+        if texts.is_frame:
+            attributes["n_features_in_"] = len(texts.columns)
+        if texts.names is not None:
+            attributes["feature_names_in_"] = np.array(texts.names, dtype=object)
+        return attributes
+
+    def _encode(self, texts: Texts, tokenizer: Any, limit: int) -> "Encoding":
+        """Tokenize texts, once, and cut them to what the model can read."""
+        from .text.encoding import SpecialTokens, encode, tokenize
+
+        special = SpecialTokens.of(tokenizer)
+        max_length = self.max_length or min(limit, _LONGEST_DEFAULT)
+        least = special.count(len(texts.columns)) + len(texts.columns)
+        if not least <= max_length <= limit:
+            raise ValueError(
+                f"max_length={max_length} must be between {least} (the special tokens "
+                f"and one of each text) and {limit}, the limit of the model."
+            )
+        columns = [tokenize(tokenizer, column) for column in texts.columns]
+        if self.long_text == "error":
+            lengths = np.sum([column.lengths for column in columns], axis=0)
+            lengths += special.count(len(columns))
+            too_long = np.flatnonzero(lengths > max_length)
+            if len(too_long):
+                raise TextValueError(
+                    f"X[{too_long[0]}] has {lengths[too_long[0]]} tokens, more than "
+                    f"max_length={max_length} ({len(too_long)} such texts in all). "
+                    "Shorten them, or pass long_text='truncate' or 'window'."
+                )
+        return encode(
+            columns,
+            special,
+            max_length=max_length,
+            window=self.long_text == "window",
+        )
+
+    def _warn_of_truncation(self, encoding: "Encoding") -> None:
+        if encoding.n_truncated:
+            warnings.warn(
+                f"{encoding.n_truncated} of {encoding.n_texts} texts were longer than "
+                "max_length tokens and were cut. long_text='window' reads them whole.",
+                TruncationWarning,
+                stacklevel=4,
+            )
+
+    def _check_X(self, X: Any) -> Texts:
+        """Check X by itself: the one place where it enters."""
+        return check_texts(X)
+
+    def _check_texts(self, X: Any) -> Texts:
+        """Check X against what the estimator was fitted on."""
+        texts = self._check_X(X)
+        expected = getattr(self, "n_features_in_", 1)
+        if len(texts.columns) != expected:
+            raise TextValueError(
+                f"X has {len(texts.columns)} features, but {type(self).__name__} is "
+                f"expecting {expected} features as input: text columns, as in fit."
+            )
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None and texts.names not in (None, list(names)):
+            raise TextValueError(
+                "The text columns should match those that were passed during fit: "
+                f"expected {list(names)}, got {texts.names}."
+            )
+        return texts
+
+    def _encode_fitted(self, X: Any) -> "Encoding":
+        """Check and encode X for prediction."""
+        check_is_fitted(self)
+        texts = self._check_texts(X)
+        encoding = self._encode(texts, self.tokenizer_, self._length_limit)
+        if not self.n_truncated_:  # else fit has warned already
+            self._warn_of_truncation(encoding)
+        return encoding
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Return the model's outputs for each text."""
+        from ._fitting import predict_texts
+
+        encoding = self._encode_fitted(X)
+        model, device, precision = self._place_model()
+        return predict_texts(model, self._target, encoding, device, precision)
+
+    def _embeddings(self, X: Any) -> np.ndarray:
+        """Return one vector for each text; windows of a text are averaged."""
+        from ._fitting import pool_windows, run_model
+
+        encoding = self._encode_fitted(X)
+        model, device, precision = self._place_model()
+        vectors = run_model(model.embed, encoding, device, precision)
+        if len(encoding) == encoding.n_texts:
+            return vectors
+        return pool_windows(vectors, encoding.owners).astype(vectors.dtype)
+
+    def _place_model(self) -> tuple[Any, Any, str]:
+        """Put the model on its device; say in which precision it predicts."""
+        from .engine import hardware
+
+        device = hardware.resolve_device(self.device)
+        default = "float64" if self.precision == "float64" else "float32"
+        precision = self.inference_precision or default
+        return self.model_.to(device), device, precision
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the weights on the CPU, so that they load on any machine."""
+        state = dict(super().__getstate__())
+        state.pop("_optimizer_state", None)
+        model = state.get("model_")
+        if model is not None and any(
+            p.device.type != "cpu" for p in model.parameters()
+        ):
+            state["model_"] = copy.deepcopy(model).cpu()
+        return state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.target_tags.required = True
+        return tags

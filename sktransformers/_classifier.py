@@ -1,0 +1,402 @@
+"""TransformerClassifier: fine-tune a transformer to label texts."""
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin, TransformerMixin, _fit_context
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from ._base import DEFAULT_MODEL, BaseTextEstimator
+from ._targets import LabelTarget, MultilabelTarget, Target, check_classification_y
+
+
+class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator):
+    """Fine-tune a transformer to label texts.
+
+    Labels may be binary, multiclass or multilabel. The head starts from logistic
+    regression on the frozen embeddings; then the whole model is trained with AdamW.
+
+    Parameters
+    ----------
+    model : str or path, default="sentence-transformers/all-MiniLM-L6-v2"
+        A local directory or the id of a model on the Hugging Face hub. The default
+        also ships as a Python package (the ``embedded`` extra) and then needs no
+        network. Any encoder or decoder that transformers can load will do.
+    revision : str, default=None
+        Branch, tag or commit of the model on the hub. None: "main". Pin a commit
+        to be sure of getting the same weights again.
+    max_length : int, default=None
+        Tokens a text may have, special tokens included. None: the model's own limit,
+        at most 512. Less is faster.
+    long_text : {"truncate", "window", "error"}, default="truncate"
+        What happens to a longer text: its end is cut off, with a warning that counts
+        such texts; it is read in windows that overlap by a quarter, whose
+        probabilities are averaged (slower, nothing lost); or a ValueError.
+    max_epochs : int or "auto", default="auto"
+        Passes over the training texts. "auto": as many as make enough optimizer
+        steps, see the user guide; the number chosen is ``n_epochs_``. 0 keeps the
+        trained head of a checkpoint, or where there is none, logistic regression on
+        the frozen embeddings.
+    batch_size : int, default=32
+        Texts an optimizer step sees.
+    gradient_accumulation_steps : int, default=1
+        Parts that ``batch_size`` is split into, to save memory. The result is the
+        same but for dropout and rounding.
+    learning_rate : float, default=1e-4
+        Peak rate of AdamW for the pre-trained layers.
+    head_learning_rate : float, default=1e-3
+        Peak rate for the new head.
+    weight_decay : float, default=0.01
+        Decoupled decay of the weight matrices.
+    warmup_ratio : float, default=0.1
+        Share of all steps in which the rates rise from 0.
+    lr_scheduler_type : {"linear", "cosine", "constant", "constant_with_warmup"}, \
+            default="linear"
+        What the rates do after that, by the names of transformers.
+    max_grad_norm : float, default=1.0
+        Gradients are scaled down to this norm. None: never.
+    pooling : {"auto", "mean", "cls", "last", "head"}, default="auto"
+        What the head reads: the mean of the tokens, the first or the last one.
+        "head": the classification head of the model's own architecture. "auto":
+        a trained head is kept; a sentence-transformers model is pooled as it was
+        trained; else "mean" for encoders and "last" for decoders.
+    trainable : {"all", "head"} or int, default="all"
+        What trains: everything, the head alone, or the head and this many of the top
+        layers. Less is faster and needs less memory, but is mostly less accurate.
+        With "head", ``max_epochs="auto"`` trains no further than the start.
+    early_stopping : bool, default=False
+        Whether to hold out texts, stop when their score no longer improves, and keep
+        the best epoch's weights.
+    validation_fraction : float, default=0.1
+        Share of the texts held out for ``early_stopping``, of each class alike.
+    n_iter_no_change : int, default=3
+        Epochs without a better score after which ``early_stopping`` stops.
+    class_weight : dict or "balanced", default=None
+        Weights of the classes; "balanced": inversely to their frequency.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the fitted weights.
+    device : str, default="auto"
+        "cpu", "cuda", "cuda:1", "mps" ...; "auto" takes a GPU where there is one.
+    precision : {"auto", "float32", "bfloat16", "float16", "float64"}, default="auto"
+        Number format of the matrix products in training. "auto": bfloat16 where the
+        hardware multiplies it natively, else float32. Weights stay in float32.
+    inference_precision : {"float32", "bfloat16", "float16", "float64"}, default=None
+        The same for prediction. None: float32, in which a prediction does not depend
+        on the texts it is made together with; bfloat16 is faster and less exact.
+    gradient_checkpointing : bool, default=False
+        Whether to recompute activations rather than keep them: less memory, slower.
+    compile : bool, default=False
+        Whether to train through :func:`torch.compile`. Takes a minute or more to
+        start; pays off in long fits on a GPU. Needs a C++ compiler.
+    random_state : int, RandomState instance or None, default=None
+        Order of the texts, dropout, the held-out texts and new weights. Two fits
+        with one int give equal models on a CPU. Global state is never touched.
+    verbose : int, default=0
+        1 shows a progress bar, 0 nothing.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted; for multilabel y the column numbers.
+    model_ : torch.nn.Module
+        The fine-tuned model; ``model_.encoder`` and ``model_.head`` are its parts.
+    tokenizer_ : PreTrainedTokenizerBase
+        The model's tokenizer.
+    history_ : list of dict
+        A record for each epoch, ready for ``pandas.DataFrame(history_)``: "epoch",
+        "n_steps", "train_loss", "learning_rate", "seconds", "tokens_per_second",
+        and with ``early_stopping`` also "valid_loss" and "valid_score" (accuracy).
+    n_epochs_ : int
+        Epochs trained.
+    n_truncated_ : int
+        Training texts that were cut to ``max_length``.
+    n_features_in_ : int
+        Number of text columns, if X had columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the text columns, if X had names.
+
+    Raises
+    ------
+    ModelNotFoundError
+        By ``fit``: the model is neither here nor on the hub.
+    DivergenceError
+        By ``fit``: the loss became infinite. An earlier fit stays intact.
+
+    See Also
+    --------
+    sktransformers.datasets.load_docstrings : Real texts to try it on.
+
+    Notes
+    -----
+    Batches are drawn from pools of like length, so that hardly any of the work goes
+    into padding. Starting the head from a linear model keeps the features intact [1]_.
+    Decoupled weight decay is described in [2]_.
+
+    References
+    ----------
+    .. [1] Kumar et al., `Fine-Tuning can Distort Pretrained Features and Underperform
+       Out-of-Distribution <https://arxiv.org/abs/2202.10054>`_, 2022.
+    .. [2] Loshchilov and Hutter, `Decoupled Weight Decay Regularization
+       <https://arxiv.org/abs/1711.05101>`_, 2019.
+
+    Examples
+    --------
+    >>> from sktransformers import TransformerClassifier
+    >>> texts = ["what a lovely film", "a dull plot", "charming", "a waste of time"]
+    >>> labels = ["good", "bad", "good", "bad"]
+    >>> classifier = TransformerClassifier(max_epochs=2, random_state=0)
+    >>> classifier.fit(texts, labels).predict(["a lovely time", "dull"])
+    array(['good', 'bad'], dtype='<U4')
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **BaseTextEstimator._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        model=DEFAULT_MODEL,
+        *,
+        revision=None,
+        max_length=None,
+        long_text="truncate",
+        max_epochs="auto",
+        batch_size=32,
+        gradient_accumulation_steps=1,
+        learning_rate=1e-4,
+        head_learning_rate=1e-3,
+        weight_decay=0.01,
+        warmup_ratio=0.1,
+        lr_scheduler_type="linear",
+        max_grad_norm=1.0,
+        pooling="auto",
+        trainable="all",
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=3,
+        class_weight=None,
+        warm_start=False,
+        device="auto",
+        precision="auto",
+        inference_precision=None,
+        gradient_checkpointing=False,
+        compile=False,
+        random_state=None,
+        verbose=0,
+    ):
+        self.model = model
+        self.revision = revision
+        self.max_length = max_length
+        self.long_text = long_text
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.learning_rate = learning_rate
+        self.head_learning_rate = head_learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.lr_scheduler_type = lr_scheduler_type
+        self.max_grad_norm = max_grad_norm
+        self.pooling = pooling
+        self.trainable = trainable
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.inference_precision = inference_precision
+        self.gradient_checkpointing = gradient_checkpointing
+        self.compile = compile
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fine-tune the model on labelled texts.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,), pairs or frame
+            Texts, in a list, tuple, array or Series; pairs of texts, as 2-tuples or
+            in two columns; or a DataFrame of text columns.
+        y : array-like of shape (n_texts,) or indicator of shape (n_texts, n_labels)
+            Labels; or 0 and 1 for each label, dense or sparse.
+        sample_weight : array-like of shape (n_texts,), default=None
+            Weight of each text in the loss; 0 leaves it out.
+
+        Returns
+        -------
+        self : TransformerClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        TextValueError
+            X is empty or holds something other than texts; the message names the row.
+        TextTypeError
+            X is no container of texts.
+        ValueError
+            y or the weights do not fit X, or are no labels or weights.
+        """
+        go_on = self.warm_start and hasattr(self, "model_")
+        return self._fit(
+            X, y, sample_weight, target=self._target if go_on else None, go_on=go_on
+        )
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Train one pass over some texts, going on from what was learned before.
+
+        The learning rates stay at their peak and ``early_stopping`` is not looked at.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,), pairs or frame
+            As for ``fit``.
+        y : array-like of shape (n_texts,) or indicator of shape (n_texts, n_labels)
+            As for ``fit``.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever occur. Required by the first call, unless y is
+            an indicator matrix.
+        sample_weight : array-like of shape (n_texts,), default=None
+            As for ``fit``.
+
+        Returns
+        -------
+        self : TransformerClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            A label is not among the classes, or the classes are missing in the first
+            call or differ from those given there.
+        """
+        go_on = hasattr(self, "model_")
+        target: Target | None = self._target if go_on else None
+        if classes is not None:
+            classes = np.unique(check_classification_y(classes))
+            if not go_on:
+                target = LabelTarget(classes)
+            elif not np.array_equal(classes, self.classes_):
+                raise ValueError(
+                    f"classes={classes.tolist()} is not the same as on the last call "
+                    f"of partial_fit: {self.classes_.tolist()}."
+                )
+        elif not go_on and self._check_y(y).ndim == 1:
+            raise ValueError(
+                "classes must be passed on the first call to partial_fit: all labels "
+                "that will ever occur, e.g. classes=numpy.unique(all_labels)."
+            )
+        return self._fit(
+            X, y, sample_weight, target=target, go_on=go_on, one_epoch=True
+        )
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the label of each text.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,), pairs or frame
+            As for ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_texts,) or (n_texts, n_labels)
+            Labels; or indicators, if y was an indicator matrix.
+        """
+        outputs = self._outputs(X)
+        return self._target.decode(outputs)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Estimate the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,), pairs or frame
+            As for ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            In the order of ``classes_``. Rows sum to 1; for multilabel y each entry
+            stands alone.
+        """
+        outputs = self._outputs(X)
+        return self._target.probabilities(outputs)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the logarithms of the probabilities.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,), pairs or frame
+            As for ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_texts,) or (n_texts, n_classes)
+            Of two classes: the log-odds of the second. For multilabel y: the log-odds
+            of each label.
+        """
+        outputs = self._outputs(X)
+        return self._target.decision(outputs)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the fine-tuned model's embedding of each text.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,), pairs or frame
+            As for ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, hidden_size)
+            What the head reads; for the head of an architecture the mean of the last
+            hidden states (of a decoder, the last one).
+        """
+        return self._embeddings(X)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Name the columns of ``transform``.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's sake.
+
+        Returns
+        -------
+        ndarray of shape (hidden_size,)
+            "transformerclassifier0", "transformerclassifier1" and so on.
+        """
+        check_is_fitted(self)
+        width = self.model_.encoder.config.get_text_config().hidden_size
+        prefix = type(self).__name__.lower()
+        return np.array([f"{prefix}{i}" for i in range(width)], dtype=object)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The labels, sorted."""
+        check_is_fitted(self)
+        return self._target.classes
+
+    def _check_y(self, y: Any) -> np.ndarray:
+        return check_classification_y(y)
+
+    def _make_target(self, y: np.ndarray) -> Target:
+        if y.ndim == 2:
+            return MultilabelTarget(y.shape[1])
+        return LabelTarget(np.unique(y))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

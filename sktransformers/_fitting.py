@@ -1,0 +1,395 @@
+"""One fit: checked data and hyper-parameters in, fitted attributes out.
+
+The estimator is read, never written to, so that a fit that fails or is interrupted
+leaves it as it was.
+"""
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+
+from ._callbacks import FitMonitor
+from ._targets import Target
+from .engine import hardware, inference
+from .engine.optimization import make_optimizer, make_schedule
+from .engine.start import start_head
+from .engine.training import Batch, BestWeights, Trainer, train
+from .models.loading import Checkpoint
+from .models.modules import (
+    ArchitectureModel,
+    PooledModel,
+    build,
+    order_outputs,
+    set_trainable,
+)
+from .text.batching import inference_batches, training_batches
+from .text.encoding import Encoding
+
+AUTO_STEPS = 300
+AUTO_EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class Data:
+    """Encoded texts, their encoded targets and weights.
+
+    Attributes
+    ----------
+    encoding : Encoding
+        A row for each window.
+    targets : ndarray of shape (n_texts, ...)
+        As the target encodes them.
+    weights : ndarray of shape (n_texts,)
+        Weight of each text in the loss.
+    """
+
+    encoding: Encoding
+    targets: np.ndarray
+    weights: np.ndarray
+
+    def take(self, texts: np.ndarray) -> "Data":
+        """Return the texts at the given ascending positions."""
+        return Data(self.encoding.take(texts), self.targets[texts], self.weights[texts])
+
+    @functools.cached_property
+    def window_weights(self) -> np.ndarray:
+        """Weights of the windows: those of a text share its weight; their mean is 1."""
+        owners = self.encoding.owners
+        weights = self.weights[owners] / np.bincount(owners)[owners]
+        return weights / weights.mean()
+
+
+@dataclass
+class Fit:
+    """Everything one fit needs; :meth:`run` does it.
+
+    Attributes
+    ----------
+    estimator : estimator
+        Whose hyper-parameters hold.
+    checkpoint : Checkpoint or None
+        The pre-trained model; not needed to go on from a fitted one.
+    target : Target
+        What is learned.
+    attributes : dict
+        Fitted attributes that are known before the training.
+    train_data, valid_data : Data
+        The second may be None.
+    rng : numpy.random.Generator
+        Source of all randomness.
+    previous : module or None
+        A fitted model to go on from.
+    max_epochs : int or "auto"
+        Epochs to train.
+    lr_scheduler_type : str
+        Name of the schedule.
+    optimizer_state : dict or None
+        State of the optimizer to go on from.
+    """
+
+    estimator: Any
+    checkpoint: Checkpoint | None
+    target: Target
+    attributes: dict[str, Any]
+    train_data: Data
+    valid_data: Data | None
+    rng: np.random.Generator
+    previous: PooledModel | ArchitectureModel | None
+    max_epochs: int | str
+    lr_scheduler_type: str
+    optimizer_state: dict[str, Any] | None = None
+
+    def run(self, callback_data: dict[str, Any]) -> dict[str, Any]:
+        """Train and return the fitted attributes.
+
+        Parameters
+        ----------
+        callback_data : dict
+            X, y and metadata, as callbacks see them.
+
+        Returns
+        -------
+        dict
+            ``model_``, ``history_``, ``n_epochs_`` and the optimizer's state.
+        """
+        params = self.estimator
+        self.device = hardware.resolve_device(params.device)
+        self.precision = hardware.resolve_precision(params.precision, self.device)
+        with hardware.isolated_rng(int(self.rng.integers(2**63)), self.device):
+            model = self._make_model()
+            max_epochs = self._plan_epochs(model)
+            context = params._init_callback_context(max_subtasks=max_epochs)
+            context.call_on_fit_task_begin(estimator=params, **callback_data)
+            trainer = self._make_trainer(model, max_epochs)
+            best = self._make_best_weights(model)
+
+            def fitted_attributes() -> dict[str, Any]:
+                return {**self.attributes, "model_": model}
+
+            evaluate = None if best is None else lambda: self._evaluate(model, best)
+            monitor = FitMonitor(
+                params, context, callback_data, fitted_attributes, evaluate
+            )
+            history = train(trainer, self._draw_epoch, monitor, max_epochs=max_epochs)
+        if best is not None:
+            best.restore()
+        if params.gradient_checkpointing:
+            model.encoder.gradient_checkpointing_disable()
+        model.zero_grad(set_to_none=True)
+        context.call_on_fit_task_end(
+            estimator=params,
+            reconstruction_attributes=fitted_attributes,
+            **callback_data,
+        )
+        return {
+            **fitted_attributes(),
+            "history_": history,
+            "n_epochs_": len(history),
+            "_optimizer_state": trainer.optimizer.state_dict(),
+        }
+
+    def _make_model(self) -> PooledModel | ArchitectureModel:
+        """Read the model and give its head a start, or copy the fitted one."""
+        params = self.estimator
+        dtype = hardware.weights_dtype(params.precision)
+        if self.checkpoint is None:
+            model = copy.deepcopy(self.previous).to(self.device, dtype)
+        else:
+            model = build(
+                self.checkpoint,
+                n_outputs=self.target.n_outputs,
+                pooling=params.pooling,
+                dtype=dtype,
+            ).to(self.device)
+            if isinstance(model, PooledModel):
+                self._start_head(model)
+            elif self.checkpoint.has_trained_head:
+                self._match_labels(model)
+        set_trainable(model, params.trainable)
+        if params.gradient_checkpointing:
+            model.encoder.gradient_checkpointing_enable()
+        return model
+
+    def _start_head(self, model: PooledModel) -> None:
+        data = self.train_data
+        embeddings = run_model(
+            model.embed,
+            data.encoding,
+            self.device,
+            self.precision,
+        )
+        start_head(
+            model.head,
+            torch.from_numpy(embeddings).to(self.device),
+            torch.from_numpy(data.targets[data.encoding.owners]).to(self.device),
+            torch.from_numpy(data.window_weights).to(self.device),
+            self.target.loss,
+        )
+
+    def _match_labels(self, model: ArchitectureModel) -> None:
+        """Put the trained head's outputs in the order of the classes."""
+        names = [str(name) for _, name in sorted(model.model.config.id2label.items())]
+        classes = [str(label) for label in self.target.classes.tolist()]
+        lookup = {name.lower(): i for i, name in enumerate(names)}
+        order = [lookup.get(label.lower(), -1) for label in classes]
+        if -1 not in order:
+            order_outputs(model, order)
+        elif self.max_epochs == 0 and classes != [str(i) for i in range(len(classes))]:
+            raise ValueError(
+                "max_epochs=0 keeps the checkpoint's trained head, whose labels are "
+                f"{names}, but y has {classes}. Rename the labels of y, number them "
+                "from 0 in the checkpoint's order, or train at least one epoch."
+            )
+
+    def _plan_epochs(self, model: PooledModel | ArchitectureModel) -> int:
+        """Turn "auto" into epochs: steps make a model good, not epochs."""
+        if self.max_epochs != "auto":
+            return int(self.max_epochs)
+        if self.estimator.trainable == "head" and isinstance(model, PooledModel):
+            return 0  # the start is this problem's solution
+        return max(AUTO_EPOCHS, math.ceil(AUTO_STEPS / self._n_steps_per_epoch))
+
+    @property
+    def _n_steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train_data.encoding) / self.estimator.batch_size)
+
+    def _make_trainer(
+        self, model: PooledModel | ArchitectureModel, max_epochs: int
+    ) -> Trainer:
+        params = self.estimator
+        optimizer = make_optimizer(
+            model,
+            model.head,
+            learning_rate=params.learning_rate,
+            head_learning_rate=params.head_learning_rate,
+            weight_decay=params.weight_decay,
+        )
+        if self.optimizer_state is not None:
+            optimizer.load_state_dict(copy.deepcopy(self.optimizer_state))
+        schedule = make_schedule(
+            optimizer,
+            self.lr_scheduler_type,
+            n_steps=max_epochs * self._n_steps_per_epoch,
+            warmup_ratio=params.warmup_ratio,
+        )
+        return Trainer(
+            model=torch.compile(model) if params.compile else model,
+            loss=self.target.loss,
+            optimizer=optimizer,
+            schedule=schedule,
+            device=self.device,
+            precision=self.precision,
+            max_grad_norm=params.max_grad_norm,
+        )
+
+    def _draw_epoch(self) -> list[Callable[[], Sequence[Batch]]]:
+        batches = training_batches(
+            self.train_data.encoding.lengths, self.estimator.batch_size, self.rng
+        )
+        return [lambda rows=rows: self._make_step(rows) for rows in batches]  # type: ignore[misc]
+
+    def _make_step(self, rows: np.ndarray) -> list[Batch]:
+        n_parts = min(len(rows), self.estimator.gradient_accumulation_steps)
+        return [
+            self._make_batch(part, len(rows)) for part in np.array_split(rows, n_parts)
+        ]
+
+    def _make_batch(self, rows: np.ndarray, n_rows_in_step: int) -> Batch:
+        data = self.train_data
+        weights = data.window_weights[rows] / n_rows_in_step
+        dtype = hardware.weights_dtype(self.precision)
+        return Batch(
+            to_tensors(data.encoding.pad(rows), self.device),
+            torch.from_numpy(data.targets[data.encoding.owners[rows]]).to(self.device),
+            torch.from_numpy(weights).to(self.device, dtype),
+            n_tokens=int(data.encoding.lengths[rows].sum()),
+        )
+
+    def _make_best_weights(
+        self, model: PooledModel | ArchitectureModel
+    ) -> BestWeights | None:
+        if self.valid_data is None:
+            return None
+        return BestWeights(model, self.estimator.n_iter_no_change)
+
+    def _evaluate(
+        self, model: PooledModel | ArchitectureModel, best: BestWeights
+    ) -> tuple[dict[str, float], bool]:
+        """Score the held-out texts; say whether the scores stopped improving."""
+        assert self.valid_data is not None
+        data = self.valid_data
+        outputs = predict_texts(
+            model, self.target, data.encoding, self.device, self.precision
+        )
+        losses = self.target.loss(
+            torch.from_numpy(outputs), torch.from_numpy(data.targets)
+        )
+        loss = float(np.average(losses.numpy(), weights=data.weights))
+        right = self.target.is_right(outputs, data.targets)
+        score = float(np.average(right, weights=data.weights))
+        scores = {"valid_loss": loss, "valid_score": score}
+        return scores, best.update((score, -loss))
+
+
+def split(
+    targets: np.ndarray,
+    fraction: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the rows to train on and those to hold out.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (n_texts, ...)
+        Integers of one dimension are held out in equal shares of each.
+    fraction : float
+        Share of the rows to hold out.
+    rng : numpy.random.Generator
+        Source of the choice.
+
+    Returns
+    -------
+    train, valid : ndarray
+        Positions, ascending.
+
+    Raises
+    ------
+    ValueError
+        There are too few rows to hold any out.
+    """
+    rows = np.arange(len(targets))
+    n_valid = math.ceil(fraction * len(rows))
+    stratify = None
+    if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer):
+        counts = np.bincount(targets)
+        counts = counts[counts > 0]
+        if counts.min() >= 2 and len(counts) <= min(n_valid, len(rows) - n_valid):
+            stratify = targets
+    if len(rows) - n_valid < 1:
+        raise ValueError(
+            f"early_stopping=True holds out {n_valid} of {len(rows)} texts, which "
+            "leaves none to train on. Lower validation_fraction or pass more texts."
+        )
+    train, valid = train_test_split(
+        rows,
+        test_size=n_valid,
+        stratify=stratify,
+        random_state=int(rng.integers(2**31)),
+    )
+    return np.sort(train), np.sort(valid)
+
+
+def run_model(
+    forward: Callable[..., torch.Tensor],
+    encoding: Encoding,
+    device: torch.device,
+    precision: str,
+) -> np.ndarray:
+    """Return what ``forward`` makes of each window, in order."""
+    batches = (
+        (rows, to_tensors(encoding.pad(rows), device))
+        for rows in inference_batches(encoding.lengths)
+    )
+    return inference.run(
+        forward, batches, len(encoding), device=device, precision=precision
+    )
+
+
+def predict_texts(
+    model: torch.nn.Module,
+    target: Target,
+    encoding: Encoding,
+    device: torch.device,
+    precision: str,
+) -> np.ndarray:
+    """Return the outputs for each text; windows of a text pool their probabilities."""
+    outputs = run_model(model, encoding, device, precision)
+    if len(encoding) == encoding.n_texts:
+        return outputs
+    means = pool_windows(target.probabilities(outputs), encoding.owners)
+    counts = np.bincount(encoding.owners)
+    firsts = np.cumsum(counts) - counts
+    is_long = (counts > 1)[:, None]  # other texts' outputs stay as they are
+    pooled = np.where(is_long, target.outputs_of(means), outputs[firsts])
+    return pooled.astype(outputs.dtype)
+
+
+def pool_windows(values: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """Return the mean of each text's windows."""
+    counts = np.bincount(owners)
+    sums = np.add.reduceat(values, np.cumsum(counts) - counts, axis=0)
+    return sums / counts[:, None]
+
+
+def to_tensors(
+    arrays: dict[str, np.ndarray], device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Turn arrays into tensors on a device."""
+    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}

@@ -1,0 +1,245 @@
+"""y in, ids out; outputs in, predictions out.
+
+A target knows its labels and its loss, and nothing of texts or models.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+from scipy.special import expit, logsumexp
+from scipy.special import softmax as scipy_softmax
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import column_or_1d
+
+if TYPE_CHECKING:
+    import torch
+
+
+class LabelTarget:
+    """One label for each text.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The labels, sorted, in the dtype of y.
+
+    Attributes
+    ----------
+    n_outputs : int
+        Outputs that a model needs.
+    """
+
+    is_multilabel = False
+
+    def __init__(self, classes: np.ndarray) -> None:
+        self.classes = classes
+        self.n_outputs = len(classes)
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return the position of each label among the classes.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_texts,)
+            Labels.
+
+        Returns
+        -------
+        ndarray of shape (n_texts,)
+            int64.
+
+        Raises
+        ------
+        ValueError
+            A label is not among the classes; the message names the row.
+        """
+        lookup = {label: i for i, label in enumerate(self.classes.tolist())}
+        codes = [lookup.get(label, -1) for label in y.tolist()]
+        if -1 in codes:
+            row = codes.index(-1)
+            raise ValueError(
+                f"y[{row}] is {y[row]!r}, which is not among the classes "
+                f"{self.classes.tolist()}. Name every class in the first call of "
+                "partial_fit, or start anew with fit."
+            )
+        return np.array(codes, dtype=np.int64)
+
+    def weights(self, y: np.ndarray, class_weight: Any) -> np.ndarray:
+        """Return the weight that ``class_weight`` gives each text."""
+        return compute_sample_weight(class_weight, y)
+
+    def loss(self, outputs: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+        """Return the cross-entropy of each row."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(outputs, targets, reduction="none")
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return class probabilities, of shape (n_rows, n_classes), as float64."""
+        return scipy_softmax(outputs.astype(np.float64), axis=1)
+
+    def outputs_of(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return outputs that have the given probabilities."""
+        with np.errstate(divide="ignore"):
+            return np.log(probabilities)
+
+    def decision(self, outputs: np.ndarray) -> np.ndarray:
+        """Return log-probabilities; of two classes, the log-odds of the second."""
+        outputs = outputs.astype(np.float64)
+        if self.n_outputs == 2:
+            return outputs[:, 1] - outputs[:, 0]
+        return outputs - logsumexp(outputs, axis=1, keepdims=True)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the label with the greatest output for each row."""
+        return self.classes[outputs.argmax(axis=1)]
+
+    def is_right(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return whether each row's prediction is its encoded label."""
+        return outputs.argmax(axis=1) == targets
+
+
+class MultilabelTarget:
+    """Any number of labels for each text: an indicator matrix.
+
+    Parameters
+    ----------
+    n_labels : int
+        Columns of the matrix.
+    """
+
+    is_multilabel = True
+
+    def __init__(self, n_labels: int) -> None:
+        self.classes = np.arange(n_labels)
+        self.n_outputs = n_labels
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return the indicators, of shape (n_texts, n_labels), as float32."""
+        if y.ndim != 2 or y.shape[1] != self.n_outputs:
+            raise ValueError(
+                f"y must have {self.n_outputs} columns, a label each. Got an array of "
+                f"shape {y.shape} instead."
+            )
+        return y.astype(np.float32)
+
+    def weights(self, y: np.ndarray, class_weight: Any) -> np.ndarray:
+        """Return the weight that ``class_weight`` gives each text."""
+        return compute_sample_weight(class_weight, y)
+
+    def loss(self, outputs: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+        """Return the sum of each row's binary cross-entropies."""
+        from torch.nn import functional
+
+        losses = functional.binary_cross_entropy_with_logits(
+            outputs, targets.to(outputs.dtype), reduction="none"
+        )
+        return losses.sum(dim=1)
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return label probabilities, of shape (n_rows, n_labels), as float64."""
+        return expit(outputs.astype(np.float64))
+
+    def outputs_of(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return outputs that have the given probabilities."""
+        with np.errstate(divide="ignore"):
+            return np.log(probabilities) - np.log1p(-probabilities)
+
+    def decision(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the log-odds of each label."""
+        return outputs.astype(np.float64)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the indicators of the labels that are more likely than not."""
+        return (outputs > 0).astype(np.int64)
+
+    def is_right(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return whether each row's predicted labels are all its own, as in score."""
+        return ((outputs > 0) == (targets > 0.5)).all(axis=1)
+
+
+Target = LabelTarget | MultilabelTarget
+
+
+def check_classification_y(y: Any) -> np.ndarray:
+    """Check the labels of a classifier and return them as an array.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_texts,) or indicator of shape (n_texts, n_labels)
+        str, int, bool, categorical or object labels; indicators dense or sparse.
+
+    Returns
+    -------
+    ndarray
+        Of one dimension for labels, two for indicators.
+
+    Raises
+    ------
+    ValueError
+        y is missing, has missing values, is continuous or of another kind.
+    """
+    if y is None:
+        raise ValueError(
+            "This classifier requires y to be passed, but the target y is None."
+        )
+    if sparse.issparse(y):
+        y = y.toarray()
+    if isinstance(y, (str, bytes)):
+        raise ValueError("y is a single str; it must hold a label for each text.")
+    y = _to_array(y)
+    if y.ndim != 2 or y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    if y.ndim == 1:
+        _require_present(y)
+    if y.ndim == 1 and y.dtype == object:
+        _require_one_type(y)
+    kind = type_of_target(y, input_name="y", raise_unknown=True)
+    if kind not in ("binary", "multiclass", "multilabel-indicator"):
+        raise ValueError(
+            f"Unknown label type: {kind}. y must hold a discrete label for each text, "
+            "or be a multilabel indicator matrix of 0 and 1."
+        )
+    return y
+
+
+def _to_array(y: Any) -> np.ndarray:
+    """Like ``np.asarray``, but Series of extension dtypes keep plain labels."""
+    dtype = getattr(y, "dtype", None)
+    if hasattr(y, "to_list") and not isinstance(dtype, np.dtype):
+        values = y.to_list()  # categorical, string, Int64, polars ...
+        return _compact(np.array(values, dtype=object))
+    if isinstance(y, (list, tuple)) and len(y) and isinstance(y[0], str):
+        return _compact(np.array(y, dtype=object))
+    y = np.asarray(y)
+    is_labels = y.dtype == object and y.ndim == 1 and len(y)
+    return _compact(y) if is_labels and not isinstance(y[0], str) else y
+
+
+def _compact(values: np.ndarray) -> np.ndarray:
+    """Give an object array of one plain type that type's own dtype."""
+    kinds = set(map(type, values))
+    plain = len(kinds) == 1 and kinds <= {str, int, bool, float}
+    return np.array(values.tolist()) if plain else values
+
+
+def _require_present(y: np.ndarray) -> None:
+    for row, label in enumerate(y.tolist()):
+        missing = label is None or type(label).__name__ in ("NAType", "NaTType")
+        if missing or (isinstance(label, float) and not np.isfinite(label)):
+            raise ValueError(
+                f"Input y contains NaN or None or infinity: y[{row}] is {label!r}. "
+                "Drop the rows without a label."
+            )
+
+
+def _require_one_type(y: np.ndarray) -> None:
+    strings = [isinstance(label, str) for label in y.tolist()]
+    if any(strings) and not all(strings):
+        row = strings.index(not strings[0])
+        raise ValueError(
+            "y mixes str labels with others, so they cannot be sorted: y[0] is "
+            f"{y[0]!r} and y[{row}] is {y[row]!r}. Use one type throughout."
+        )
