@@ -1,0 +1,146 @@
+"""Installed package -> its docstrings, read from the sources without importing it.
+
+Knows nothing of tasks, labels or cleaning.
+"""
+
+import ast
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.util import find_spec
+from inspect import cleandoc
+from pathlib import Path
+
+# Tests say little in prose, and vendored copies would teach another package's words.
+_SKIPPED_FOLDERS = frozenset(
+    {
+        "_numpy",
+        "_testing",
+        "_uarray",
+        "_vendor",
+        "_vendored",
+        "array_api_compat",
+        "array_api_extra",
+        "cobyqa",
+        "distutils",
+        "externals",
+        "pyprima",
+        "test",
+        "testing",
+        "tests",
+    }
+)
+
+_SKIPPED_FILES = frozenset({"conftest.py", "testing_utils.py"})
+
+# How the packages document what is written in C: the docstring is an argument.
+_DOCUMENTING_CALLS = frozenset({"add_newdoc", "add_docstr", "add_docstr_all"})
+
+# Parsing takes nearly all the time; files that say little for their size are not
+# worth it. A docstring has two of the triple quotes.
+_MAX_BYTES_PER_QUOTE = 2000
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Docstring:
+    """A docstring as written, and where it stands."""
+
+    name: str  # dotted, from the package on: numpy.linalg._linalg.svd
+    text: str
+    function: _Function | None = None
+    owner: str = ""  # the class of a method, with a dot
+
+    @property
+    def signature(self) -> str | None:
+        """The function as one calls it; None for classes and modules."""
+        if self.function is None:
+            return None
+        arguments, returns = ast.unparse(self.function.args), self.function.returns
+        suffix = f" -> {ast.unparse(returns)}" if returns else ""
+        return f"{self.owner}{self.function.name}({arguments}){suffix}"
+
+
+def stable_hash(text: str) -> str:
+    """Hash a text to the same digits in every process and on every machine."""
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def iter_docstrings(package: str) -> Iterator[Docstring]:
+    """Yield the docstrings of an installed package, file by file.
+
+    The files come in the order of a hash of their paths, so that whoever stops early
+    has seen all corners of the package, and the same ones each time.
+    """
+    root = _package_folder(package)
+    paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
+    for relative in sorted(paths, key=stable_hash):
+        *folders, filename = relative.split("/")
+        if _SKIPPED_FOLDERS.isdisjoint(folders) and filename not in _SKIPPED_FILES:
+            parts = [package, *folders, filename.removesuffix(".py")]
+            module = ".".join(part for part in parts if part != "__init__")
+            yield from _read_module(paths[relative], module)
+
+
+def _package_folder(package: str) -> Path:
+    # find_spec on a top-level name looks the package up without running its code.
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            f"load_docstrings reads the sources of {package!r}, which is not installed "
+            "here as a package. Install it, or leave it out of `packages`.",
+            name=package,
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _read_module(path: Path, module: str) -> Iterator[Docstring]:
+    source = path.read_bytes()
+    if source.count(b'"""') * _MAX_BYTES_PER_QUOTE < len(source):
+        return
+    try:
+        with warnings.catch_warnings():
+            # Others' invalid escapes are not the user's concern.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return  # a template, or a file for another Python
+    text = ast.get_docstring(tree)
+    if text:
+        yield Docstring(module, text)
+    yield from _visit(tree, module, owner="")
+
+
+def _visit(parent: ast.AST, module: str, owner: str) -> Iterator[Docstring]:
+    """Yield what is documented below a node; function bodies are not entered."""
+    for node in ast.iter_child_nodes(parent):
+        if isinstance(node, ast.ClassDef | _Function):
+            name = f"{module}.{owner}{node.name}"
+            function = None if isinstance(node, ast.ClassDef) else node
+            text = ast.get_docstring(node)
+            if text:
+                yield Docstring(name, text, function, owner)
+            if function is None:
+                yield from _visit(node, module, f"{owner}{node.name}.")
+        elif isinstance(node, ast.If | ast.Try | ast.With | ast.ExceptHandler):
+            yield from _visit(node, module, owner)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            yield from _documenting_call(node.value, module)
+
+
+def _documenting_call(call: ast.Call, module: str) -> Iterator[Docstring]:
+    called = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    if called not in _DOCUMENTING_CALLS or len(call.args) < 2:
+        return
+    # The docstring may sit in a tuple or before .format(): take the longest string.
+    strings = [
+        node.value
+        for node in ast.walk(call.args[-1])
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    if strings:
+        names = [ast.unparse(argument).strip("'\"") for argument in call.args[:-1]]
+        text = max(strings, key=len)
+        yield Docstring(f"{module}.{names[-1]}", cleandoc(text))

@@ -1,0 +1,118 @@
+"""Docstring -> its first paragraph as plain prose, with telling names masked."""
+
+import re
+
+MASK = "NAME"
+
+_MIN_WORDS = 8  # shorter ones fit any package: "Return a copy of self."
+_MAX_WORDS = 120  # beyond this it is a licence or a list, not a summary
+_MIN_LETTERS = 0.65  # share of letters among the characters that are not spaces
+
+_SIGNATURE = re.compile(r"[\w.*]+\(.*\)\s*(->.*)?", re.DOTALL)
+_UNDERLINE = re.compile(r"^\s*([=\-~^#*])\1{2,}\s*$", re.MULTILINE)
+# What may follow the prose with no blank line between them.
+_NEXT_BLOCK = re.compile(
+    r"^\s*(\.\. |>>> |[-*+] |```|@|<|:(param|return|rtype|type)\b"
+    r"|(Args?|Arguments|Parameters?|Returns?|Yields?|Raises?|Examples?|Notes?"
+    r"|Usage|Inputs?|Outputs?|Attributes|Shape)\s*:+\s*$)",
+    re.MULTILINE,
+)
+# Some docstrings are nothing but a list of parameters.
+_PARAMETER = re.compile(r"[`*]*\w+[`*]*\s*(\([^\n]*\)\s*(:|\n)|:\s*`|\s:\s)")
+_TEMPLATE = re.compile(r"[{}]|%\(|\$\w")
+
+_MARKUP = (
+    (re.compile(r"https?://\S+"), ""),
+    (re.compile(r"\[([^\][]+)\]\([^)]*\)"), r"\1"),  # [text](target)
+    (re.compile(r"(?<![\w\]]):(?:\w+:)*[a-z]+:(?=[`\w])"), ""),  # :func:`numpy.sum`
+    (re.compile(r"`([^`<]+?)\s*<[^>`]*>`_{0,2}"), r"\1"),  # `text <target>`_
+    (re.compile(r"\[\d+\]_"), ""),  # [1]_
+    (re.compile(r"`_{1,2}(?!\w)"), "`"),
+    (re.compile(r"</?\w+/?>"), ""),
+    (re.compile(r"(?<!\w)\|(\w+)\|_?"), r"\1"),
+    (re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*"), r"\1"),
+    (re.compile(r"(?<![\w*])\*(?=\w)([^*]+?)(?<=\w)\*(?![\w*])"), r"\1"),
+    (re.compile(r"`~?"), ""),
+    (re.compile(r"::(?=\s|$)"), ":"),
+)
+
+# Written in two words, or with a hyphen.
+_COMPOUND = re.compile(
+    r"\b(hugging[\s-]+face|scikit(-\w+|[\s]+learn)?|data[\s-]+frames?|py[\s-]+torch)\b",
+    re.IGNORECASE,
+)
+_DOTTED_NAME = re.compile(r"\w+(?:\.\w+)*")
+# Anything that contains one of these, such as `TorchScript` or `is_numpy_array` ...
+_TELLING_PART = re.compile(
+    r"numpy|scipy|sklearn|scikit|pandas|torch|transformers|hugging_?face|joblib"
+    r"|ndarray|data_?frame|tensor|ufunc|multiindex|baseestimator|pretrainedmodel",
+    re.IGNORECASE,
+)
+# ... or has one of these standing between dots and underscores, such as `np.sum`.
+_TELLING_WORD = re.compile(
+    r"(?<![a-z0-9])(np|pd|plt|sp|sk|sps|nn|hf|hub|series)(?![a-z0-9])",
+    re.IGNORECASE,
+)
+
+
+def first_paragraph(docstring: str) -> str | None:
+    """Return the first paragraph of prose on one line.
+
+    Parameters
+    ----------
+    docstring : str
+        With its indentation already removed.
+
+    Returns
+    -------
+    paragraph : str or None
+        None where the docstring opens with something other than a few words of
+        prose: markup, a template to be filled in later, or too little.
+    """
+    for paragraph in re.split(r"\n\s*\n", docstring.strip()):
+        # C functions carry their signature in the docstring, modules a heading.
+        if _SIGNATURE.fullmatch(paragraph.strip()) or _UNDERLINE.search(paragraph):
+            continue
+        if _TEMPLATE.search(paragraph) or _PARAMETER.match(paragraph):
+            return None
+        text = plain(paragraph)
+        return text if _is_prose(text) else None
+    return None
+
+
+def plain(paragraph: str) -> str:
+    """Strip markup and collapse white space."""
+    paragraph = _NEXT_BLOCK.split(paragraph, maxsplit=1)[0]
+    for pattern, replacement in _MARKUP:
+        paragraph = pattern.sub(replacement, paragraph)
+    return " ".join(paragraph.split())
+
+
+def first_sentence(text: str) -> str:
+    """Return the text up to the first full stop that ends a sentence."""
+    return re.split(r"(?<=[\w)\]'\"]\.)\s+(?=[A-Z])", text, maxsplit=1)[0]
+
+
+def mask_names(text: str) -> str:
+    """Replace the names that give a package away, whole dotted paths at a time."""
+    text = _COMPOUND.sub(MASK, text)
+    return _DOTTED_NAME.sub(_mask_telling, text)
+
+
+def is_prose_after_masking(text: str) -> bool:
+    """Tell whether enough of a masked text is left to learn from."""
+    return _is_prose(text.replace(MASK, ""))
+
+
+def _mask_telling(match: re.Match[str]) -> str:
+    name = match[0]
+    telling = _TELLING_PART.search(name) or _TELLING_WORD.search(name)
+    return MASK if telling else name
+
+
+def _is_prose(text: str) -> bool:
+    words = re.findall(r"(?<!\S)[\"'(]*[A-Za-z][A-Za-z'-]*(?=[\s.,;:!?)\"']|$)", text)
+    characters = text.replace(" ", "")
+    letters = sum(character.isalpha() for character in characters)
+    has_length = len(words) >= _MIN_WORDS and len(text.split()) <= _MAX_WORDS
+    return has_length and letters >= _MIN_LETTERS * len(characters)
