@@ -1,0 +1,5 @@
+"""One file a peer: reads a task as JSON on standard input, prints its result.
+
+Each runs in a process and an environment of its own, and so imports nothing from
+the project but what it measures.
+"""

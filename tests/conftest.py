@@ -1,0 +1,196 @@
+"""Tiny models and tokenizers, built in-process: no test downloads anything."""
+
+import random
+
+import pytest
+
+VOCABULARY = (
+    "good great lovely fine superb bad awful dull poor sad film plot actor scene story "
+    "music the a an of and is was very not so quite rather this that it one two"
+).split()
+POSITIVE = VOCABULARY[:5]
+NEGATIVE = VOCABULARY[5:10]
+NEUTRAL = VOCABULARY[10:]
+LAYERS = 2
+WIDTH = 16
+
+
+def make_sentences(n, *, seed=0):
+    """Return sentences and their labels, "neg" or "pos", which a word gives away."""
+    rng = random.Random(seed)
+    sentences, labels = [], []
+    for i in range(n):
+        words = rng.choices(NEUTRAL, k=rng.randint(2, 9))
+        words += rng.choices(POSITIVE if i % 2 else NEGATIVE, k=2)
+        rng.shuffle(words)
+        sentences.append(" ".join(words))
+        labels.append("pos" if i % 2 else "neg")
+    return sentences, labels
+
+
+def make_word_tokenizer(kind):
+    """Return a fast tokenizer of whole words, with the special tokens of a family."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = {
+        "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+        "roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        "gpt2": ["<|endoftext|>", "<unk>"],
+    }[kind]
+    words = [*special, *VOCABULARY, *"abcdefghijklmnopqrstuvwxyz"]
+    ids = {word: i for i, word in enumerate(dict.fromkeys(words))}
+    unknown = next(t for t in special if "unk" in t.lower())
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=unknown))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if kind == "gpt2":
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            eos_token="<|endoftext|>",
+            bos_token="<|endoftext|>",
+            unk_token="<unk>",
+            model_max_length=64,
+        )
+    first, last = ("[CLS]", "[SEP]") if kind == "bert" else ("<s>", "</s>")
+    pair = f"{first} $A {last} $B:1 {last}:1"
+    if kind == "roberta":
+        pair = f"{first} $A {last} {last} $B {last}"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}",
+        pair=pair,
+        special_tokens=[(token, ids[token]) for token in (first, last)],
+    )
+    names = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token=unknown,
+        pad_token="[PAD]" if kind == "bert" else "<pad>",
+        cls_token=first,
+        sep_token=last,
+        eos_token=None if kind == "bert" else "</s>",
+        model_max_length=64,
+        model_input_names=["token_type_ids", *names] if kind == "bert" else names,
+    )
+
+
+def make_config(architecture, n_tokens, **overrides):
+    """Return the configuration of a tiny model."""
+    import transformers
+
+    shared = {"vocab_size": n_tokens, **overrides}
+    encoder = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 2,
+        "intermediate_size": 2 * WIDTH,
+    }
+    match architecture:
+        case "bert":
+            return transformers.BertConfig(
+                **encoder, max_position_embeddings=64, pad_token_id=0, **shared
+            )
+        case "roberta":
+            return transformers.RobertaConfig(
+                **encoder, max_position_embeddings=66, pad_token_id=1, **shared
+            )
+        case "distilbert":
+            return transformers.DistilBertConfig(
+                dim=WIDTH,
+                n_layers=LAYERS,
+                n_heads=2,
+                hidden_dim=2 * WIDTH,
+                max_position_embeddings=64,
+                pad_token_id=0,
+                **shared,
+            )
+        case "gpt2":
+            return transformers.GPT2Config(
+                n_embd=WIDTH, n_layer=LAYERS, n_head=2, n_positions=64, **shared
+            )
+        case "modernbert":
+            return transformers.ModernBertConfig(
+                **encoder, max_position_embeddings=64, pad_token_id=0, **shared
+            )
+    raise ValueError(architecture)
+
+
+TOKENIZER_OF = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "distilbert": "bert",
+    "gpt2": "gpt2",
+    "modernbert": "bert",
+}
+
+
+def save_tiny_model(directory, architecture="bert", *, head=False, **config_overrides):
+    """Save a randomly initialised model with its tokenizer; return the directory."""
+    import torch
+    import transformers
+
+    tokenizer = make_word_tokenizer(TOKENIZER_OF[architecture])
+    config = make_config(architecture, len(tokenizer), **config_overrides)
+    auto = (
+        transformers.AutoModelForSequenceClassification
+        if head
+        else transformers.AutoModel
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = auto.from_config(config)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """Return the directory of a tiny BERT."""
+    return save_tiny_model(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory):
+    """Return the directory of a tiny model of each architecture."""
+    return {
+        name: save_tiny_model(tmp_path_factory.mktemp(name), name)
+        for name in TOKENIZER_OF
+    }
+
+
+@pytest.fixture(scope="session")
+def sentences():
+    """Return 64 sentences and their labels, half "neg" and half "pos"."""
+    return make_sentences(64)
+
+
+@pytest.fixture
+def tiny_classifier(tiny_model):
+    """Return an unfitted classifier that trains in a fraction of a second."""
+    from sktransformers import TransformerClassifier
+
+    return TransformerClassifier(
+        tiny_model,
+        max_epochs=4,
+        batch_size=16,
+        learning_rate=1e-3,
+        device="cpu",
+        random_state=0,
+    )
+
+
+@pytest.fixture(scope="session")
+def fitted_classifier(tiny_model, sentences):
+    """Return a classifier fitted on the sentences; not to be changed."""
+    from sktransformers import TransformerClassifier
+
+    X, y = sentences
+    return TransformerClassifier(
+        tiny_model,
+        max_epochs=8,
+        batch_size=16,
+        learning_rate=3e-3,
+        device="cpu",
+        random_state=0,
+    ).fit(X, y)

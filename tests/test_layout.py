@@ -1,0 +1,172 @@
+"""The package's layout: which module may import which, what an import loads, sizes."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sktransformers
+
+PACKAGE = Path(sktransformers.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+MACHINERY = {"_targets", "engine", "models", "persistence", "text"}
+BELOW_BASE = {"_callbacks", "_fitting", "exceptions", *MACHINERY}
+BELOW_ESTIMATORS = {"_base", "metrics", *BELOW_BASE}
+
+# The parts of the package, each with the other parts that it may import. A new module
+# gets a line here, as low as it will go. Within a part, imports are free.
+MAY_IMPORT = {
+    "exceptions": set(),
+    "text": {"exceptions"},
+    "engine": {"exceptions"},
+    "models": {"exceptions"},
+    "_targets": {"exceptions"},
+    "persistence": {"exceptions"},
+    "datasets": {"exceptions"},
+    "inspection": {"exceptions"},
+    "metrics": {"exceptions"},
+    "_callbacks": {"exceptions"},
+    "_fitting": {"_callbacks", "exceptions", *MACHINERY},
+    "_base": BELOW_BASE,
+    "_classifier": BELOW_ESTIMATORS,
+    "_regressor": BELOW_ESTIMATORS,
+    "_tagger": BELOW_ESTIMATORS,
+    "_generator": BELOW_ESTIMATORS,
+}
+
+# Departures from the table, (importer, imported) -> why.
+RELAXED: dict[tuple[str, str], str] = {}
+
+# What a part knows nothing of. The text part gets a tokenizer, the engine gets arrays.
+MUST_NOT_USE = {
+    "exceptions": {"numpy", "pandas", "sklearn", "torch", "transformers"},
+    "text": {"sklearn", "torch", "transformers"},
+    "engine": {"pandas", "sklearn"},
+    "models": {"pandas", "sklearn"},
+    "datasets": {"torch", "transformers"},
+}
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+
+def part_of(path: Path) -> str:
+    """Return the part of the package a file belongs to: its first path component."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path: Path, tree: ast.Module) -> Iterator[str]:
+    """Yield the absolute name of all that a file imports, inside functions too."""
+    package = ["sktransformers", *path.relative_to(PACKAGE).parent.parts]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, node.module] if node.module else base)
+            # `from . import x` names a module, `from .x import name` what is in it.
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def broken_imports(path: Path, source: str) -> list[str]:
+    """Return the parts and libraries that a file imports and may not."""
+    part = part_of(path)
+    broken = []
+    for name in imported_modules(path, ast.parse(source)):
+        top, *rest = name.split(".")
+        if top == "sktransformers":
+            other = rest[0] if rest else "__init__"
+            allowed = {part, *MAY_IMPORT[part]}
+            if other not in allowed and (part, other) not in RELAXED:
+                broken.append(other)
+        elif top in MUST_NOT_USE.get(part, ()):
+            broken.append(top)
+    return broken
+
+
+@pytest.mark.parametrize(
+    "path", SOURCES, ids=[path.relative_to(PACKAGE).as_posix() for path in SOURCES]
+)
+def test_imports_point_one_way(path):
+    if path == PACKAGE / "__init__.py":
+        return  # it re-exports everything
+    part = part_of(path)
+    assert part in MAY_IMPORT, f"give {part!r} a line in MAY_IMPORT"
+    assert broken_imports(path, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "expected"),
+    [
+        ("engine/training.py", "from ..text.batching import cut", ["text"]),
+        ("engine/training.py", "from .. import text", ["text"]),
+        ("engine/training.py", "import sklearn.utils", ["sklearn"]),
+        ("engine/training.py", "def f():\n    from sklearn import base", ["sklearn"]),
+        ("engine/training.py", "from sktransformers.models import loading", ["models"]),
+        ("engine/training.py", "from . import hardware", []),
+        ("text/inputs.py", "from .._base import x", ["_base"]),
+        ("text/inputs.py", "from ..exceptions import TextTypeError", []),
+        ("_base.py", "from . import _classifier", ["_classifier"]),
+        ("_base.py", "from .engine.training import train", []),
+        ("_classifier.py", "from ._regressor import x", ["_regressor"]),
+        ("_classifier.py", "from ._base import x", []),
+    ],
+)
+def test_the_import_rule_catches_what_it_should(file, source, expected):
+    assert broken_imports(PACKAGE / file, source) == expected
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    program = """
+import sys
+import sktransformers
+heavy = {"torch", "transformers", "sklearn", "pandas"} & set(sys.modules)
+assert not heavy, heavy
+for name in sktransformers.__all__:
+    getattr(sktransformers, name)
+assert set(sktransformers.__all__) <= set(dir(sktransformers))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("part", ["", "datasets", "exceptions", "inspection"])
+def test_an_unknown_name_is_an_attribute_error(part):
+    module = getattr(sktransformers, part) if part else sktransformers
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = module.no_such_name
+
+
+@pytest.mark.parametrize(
+    "path", SOURCES, ids=[path.relative_to(PACKAGE).as_posix() for path in SOURCES]
+)
+def test_files_and_functions_stay_short(path):
+    source = path.read_text(encoding="utf-8")
+    assert source.count("\n") <= MAX_FILE_LINES
+    too_long = {
+        node.name: function_lines(node)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and function_lines(node) > MAX_FUNCTION_LINES
+    }
+    assert too_long == {}
+
+
+def function_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Count a function's lines without its docstring."""
+    lines = node.end_lineno - node.lineno + 1
+    if ast.get_docstring(node, clean=False) is not None:
+        lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+    return lines
