@@ -17,7 +17,12 @@ from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_sample_weight,
+    _get_feature_names,
+    check_is_fitted,
+)
 
 from ._callbacks import progress_bar
 from ._targets import Target
@@ -112,24 +117,22 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         labels = self._check_y(y)
         check_consistent_length(texts, labels)
         target = self._make_target(labels) if target is None else target
-        weights = target.weights(labels, getattr(self, "class_weight", None))
-        if sample_weight is not None:
-            weights = weights * self._check_sample_weight(sample_weight, labels)
+        targets = target.encode(labels)
+        weights = self._weights(sample_weight, labels, target)
         kept = np.flatnonzero(weights)
-        targets = target.encode(labels)[kept]
         if len(kept) < len(texts):
-            texts, weights = texts.take(kept), weights[kept]
+            texts, targets, weights = texts.take(kept), targets[kept], weights[kept]
 
         # Not earlier: importing torch takes longer than checking bad input.
         from ._fitting import Data, Fit, split
         from .models.loading import find_checkpoint
 
-        rng = self._make_rng()
         checkpoint = None if go_on else find_checkpoint(self.model, self.revision)
         tokenizer = self.tokenizer_ if checkpoint is None else checkpoint.tokenizer
         limit = self._length_limit if checkpoint is None else checkpoint.max_length
         encoding = self._encode(texts, tokenizer, limit)
         self._warn_of_truncation(encoding)
+        rng = self._make_rng()
         data, valid = Data(encoding, targets, weights), None
         if self.early_stopping and not one_epoch:
             rows, held_out = split(targets, self.validation_fraction, rng)
@@ -151,27 +154,36 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             previous=self.model_ if go_on else None,
             max_epochs=1 if one_epoch else self.max_epochs,
             lr_scheduler_type="constant" if one_epoch else self.lr_scheduler_type,
-            optimizer_state=self.__dict__.get("_optimizer_state"),
+            optimizer_state=self.__dict__.get("_optimizer_state") if go_on else None,
         )
         with progress_bar(self):
             fitted = fit.run(
                 {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
             )
+        if not one_epoch:
+            del fitted["_optimizer_state"]
+        return self._become(fitted)
+
+    def _become(self, fitted: dict[str, Any]) -> Self:
+        """Take on the attributes of a fit that went well, in place of the last."""
         for name in ("n_features_in_", "feature_names_in_", "_optimizer_state"):
             self.__dict__.pop(name, None)
         self.__dict__.update(fitted)
-        if not one_epoch:
-            del self._optimizer_state
         return self
 
-    def _check_sample_weight(self, sample_weight: Any, y: np.ndarray) -> np.ndarray:
+    def _weights(self, sample_weight: Any, y: np.ndarray, target: Target) -> np.ndarray:
+        """Return each text's weight; one of weight 0 is as if it were not there."""
         weights = _check_sample_weight(
-            sample_weight, y, dtype=np.float64, ensure_non_negative=True
+            sample_weight, y, dtype=np.float64, ensure_non_negative=True, copy=True
         )
+        used = np.flatnonzero(weights)
+        if len(used):
+            class_weight = getattr(self, "class_weight", None)
+            weights[used] *= target.weights(y[used], class_weight)
         if not weights.any():
             raise ValueError(
                 "Sample weights are all zero, so no text is left to learn from. At "
-                "least one must be positive."
+                "least one must be positive, and its class_weight too."
             )
         return np.asarray(weights)
 
@@ -227,7 +239,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{encoding.n_truncated} of {encoding.n_texts} texts were longer than "
                 "max_length tokens and were cut. long_text='window' reads them whole.",
                 TruncationWarning,
-                stacklevel=4,
+                stacklevel=5,  # the caller of fit or predict
             )
 
     def _check_X(self, X: Any) -> Texts:
@@ -236,18 +248,19 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _check_texts(self, X: Any) -> Texts:
         """Check X against what the estimator was fitted on."""
+        # Names first: other columns than in fit need not even hold texts.
+        if hasattr(self, "feature_names_in_"):
+            try:
+                if _get_feature_names(X) is not None:
+                    _check_feature_names(self, X, reset=False)
+            except (TypeError, ValueError) as error:
+                raise TextValueError(str(error)) from None
         texts = self._check_X(X)
         expected = getattr(self, "n_features_in_", 1)
         if len(texts.columns) != expected:
             raise TextValueError(
                 f"X has {len(texts.columns)} features, but {type(self).__name__} is "
                 f"expecting {expected} features as input: text columns, as in fit."
-            )
-        names = getattr(self, "feature_names_in_", None)
-        if names is not None and texts.names not in (None, list(names)):
-            raise TextValueError(
-                "The text columns should match those that were passed during fit: "
-                f"expected {list(names)}, got {texts.names}."
             )
         return texts
 
@@ -262,7 +275,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the model's outputs for each text."""
-        from ._fitting import predict_texts
+        from ._prediction import predict_texts
 
         encoding = self._encode_fitted(X)
         model, device, precision = self._place_model()
@@ -270,7 +283,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _embeddings(self, X: Any) -> np.ndarray:
         """Return one vector for each text; windows of a text are averaged."""
-        from ._fitting import pool_windows, run_model
+        from ._prediction import pool_windows, run_model
 
         encoding = self._encode_fitted(X)
         model, device, precision = self._place_model()

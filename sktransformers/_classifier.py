@@ -1,21 +1,22 @@
 """TransformerClassifier: fine-tune a transformer to label texts."""
 
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _generate_get_feature_names_out, check_is_fitted
 
 from ._base import DEFAULT_MODEL, BaseTextEstimator
 from ._targets import LabelTarget, MultilabelTarget, Target, check_classification_y
 
 
 class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator):
-    """Fine-tune a transformer to label texts.
+    """Fine-tune a transformer to label texts: binary, multiclass or multilabel.
 
-    Labels may be binary, multiclass or multilabel. The head starts from logistic
-    regression on the frozen embeddings; then the whole model is trained with AdamW.
+    The head starts from logistic regression on the frozen embeddings; then the whole
+    model is trained with AdamW.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted; for multilabel y the column numbers.
     model_ : torch.nn.Module
-        The fine-tuned model; ``model_.encoder`` and ``model_.head`` are its parts.
+        The fine-tuned model, of parts ``model_.encoder`` and ``model_.head``.
     tokenizer_ : PreTrainedTokenizerBase
         The model's tokenizer.
     history_ : list of dict
@@ -113,7 +114,7 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         Training texts that were cut to ``max_length``.
     n_features_in_ : int
         Number of text columns, if X had columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the text columns, if X had names.
 
     Raises
@@ -129,9 +130,8 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
 
     Notes
     -----
-    Batches are drawn from pools of like length, so that hardly any of the work goes
-    into padding. Starting the head from a linear model keeps the features intact [1]_.
-    Decoupled weight decay is described in [2]_.
+    Batches are drawn from pools of like length, so that little work goes into padding.
+    A head that starts from a linear model keeps the features intact [1]_; AdamW: [2]_.
 
     References
     ----------
@@ -157,35 +157,35 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
 
     def __init__(
         self,
-        model=DEFAULT_MODEL,
+        model: str | PathLike[str] = DEFAULT_MODEL,
         *,
-        revision=None,
-        max_length=None,
-        long_text="truncate",
-        max_epochs="auto",
-        batch_size=32,
-        gradient_accumulation_steps=1,
-        learning_rate=1e-4,
-        head_learning_rate=1e-3,
-        weight_decay=0.01,
-        warmup_ratio=0.1,
-        lr_scheduler_type="linear",
-        max_grad_norm=1.0,
-        pooling="auto",
-        trainable="all",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=3,
-        class_weight=None,
-        warm_start=False,
-        device="auto",
-        precision="auto",
-        inference_precision=None,
-        gradient_checkpointing=False,
-        compile=False,
-        random_state=None,
-        verbose=0,
-    ):
+        revision: str | None = None,
+        max_length: int | None = None,
+        long_text: str = "truncate",
+        max_epochs: int | str = "auto",
+        batch_size: int = 32,
+        gradient_accumulation_steps: int = 1,
+        learning_rate: float = 1e-4,
+        head_learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup_ratio: float = 0.1,
+        lr_scheduler_type: str = "linear",
+        max_grad_norm: float | None = 1.0,
+        pooling: str = "auto",
+        trainable: str | int = "all",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        class_weight: dict | str | None = None,
+        warm_start: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+        inference_precision: str | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.model = model
         self.revision = revision
         self.max_length = max_length
@@ -279,21 +279,14 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
             call or differ from those given there.
         """
         go_on = hasattr(self, "model_")
-        target: Target | None = self._target if go_on else None
+        target = self._target if go_on else self._first_target(y, classes)
         if classes is not None:
             classes = np.unique(check_classification_y(classes))
-            if not go_on:
-                target = LabelTarget(classes)
-            elif not np.array_equal(classes, self.classes_):
+            if not np.array_equal(classes, target.classes):
                 raise ValueError(
-                    f"classes={classes.tolist()} is not the same as on the last call "
-                    f"of partial_fit: {self.classes_.tolist()}."
+                    f"classes={classes.tolist()} differ from those of the model or "
+                    f"the columns of y, {target.classes.tolist()}."
                 )
-        elif not go_on and self._check_y(y).ndim == 1:
-            raise ValueError(
-                "classes must be passed on the first call to partial_fit: all labels "
-                "that will ever occur, e.g. classes=numpy.unique(all_labels)."
-            )
         return self._fit(
             X, y, sample_weight, target=target, go_on=go_on, one_epoch=True
         )
@@ -369,8 +362,8 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
 
         Parameters
         ----------
-        input_features : ignored
-            Present for scikit-learn's sake.
+        input_features : array-like of str, default=None
+            Names of the text columns; only checked against those of ``fit``.
 
         Returns
         -------
@@ -379,8 +372,7 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         """
         check_is_fitted(self)
         width = self.model_.encoder.config.get_text_config().hidden_size
-        prefix = type(self).__name__.lower()
-        return np.array([f"{prefix}{i}" for i in range(width)], dtype=object)
+        return _generate_get_feature_names_out(self, width, input_features)
 
     @property
     def classes_(self) -> np.ndarray:
@@ -391,6 +383,18 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
     def _check_y(self, y: Any) -> np.ndarray:
         return check_classification_y(y)
 
+    def _first_target(self, y: Any, classes: Any) -> Target:
+        """Return the target of a first call of ``partial_fit``."""
+        labels = self._check_y(y)
+        if labels.ndim == 2:
+            return self._make_target(labels)
+        if classes is None:
+            raise ValueError(
+                "classes must be passed on the first call to partial_fit: all labels "
+                "that will ever occur, e.g. classes=numpy.unique(all_labels)."
+            )
+        return LabelTarget(np.unique(check_classification_y(classes)))
+
     def _make_target(self, y: np.ndarray) -> Target:
         if y.ndim == 2:
             return MultilabelTarget(y.shape[1])
@@ -399,4 +403,5 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
+        tags.transformer_tags.preserves_dtype = []  # X has no dtype to preserve
         return tags

@@ -16,9 +16,10 @@ import torch
 from sklearn.model_selection import train_test_split
 
 from ._callbacks import FitMonitor
+from ._prediction import predict_texts, run_model, to_tensors
 from ._targets import Target
-from .engine import hardware, inference
-from .engine.optimization import make_optimizer, make_schedule
+from .engine import hardware
+from .engine.optimization import make_optimizer, make_schedule, restore_state
 from .engine.start import start_head
 from .engine.training import Batch, BestWeights, Trainer, train
 from .models.loading import Checkpoint
@@ -29,11 +30,12 @@ from .models.modules import (
     order_outputs,
     set_trainable,
 )
-from .text.batching import inference_batches, training_batches
+from .text.batching import training_batches
 from .text.encoding import Encoding
 
-AUTO_STEPS = 300
-AUTO_EPOCHS = 3
+# Chosen by measurement, see docs/defaults.md.
+_AUTO_STEPS_PER_ROOT = 10
+_AUTO_LEAST_EPOCHS = 3
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,9 @@ class Data:
 
     @functools.cached_property
     def window_weights(self) -> np.ndarray:
-        """Weights of the windows: those of a text share its weight; their mean is 1."""
+        """Weights of the windows: those of a text share its weight."""
         owners = self.encoding.owners
-        weights = self.weights[owners] / np.bincount(owners)[owners]
-        return weights / weights.mean()
+        return self.weights[owners] / np.bincount(owners)[owners]
 
 
 @dataclass
@@ -160,6 +161,7 @@ class Fit:
         params = self.estimator
         dtype = hardware.weights_dtype(params.precision)
         if self.checkpoint is None:
+            assert self.previous is not None
             model = copy.deepcopy(self.previous).to(self.device, dtype)
         else:
             model = build(
@@ -169,7 +171,7 @@ class Fit:
                 dtype=dtype,
             ).to(self.device)
             if isinstance(model, PooledModel):
-                self._start_head(model)
+                self._start_head(model, is_final=self._plan_epochs(model) == 0)
             elif self.checkpoint.has_trained_head:
                 self._match_labels(model)
         set_trainable(model, params.trainable)
@@ -177,20 +179,17 @@ class Fit:
             model.encoder.gradient_checkpointing_enable()
         return model
 
-    def _start_head(self, model: PooledModel) -> None:
+    def _start_head(self, model: PooledModel, *, is_final: bool) -> None:
         data = self.train_data
-        embeddings = run_model(
-            model.embed,
-            data.encoding,
-            self.device,
-            self.precision,
-        )
+        embeddings = run_model(model.embed, data.encoding, self.device, self.precision)
         start_head(
             model.head,
             torch.from_numpy(embeddings).to(self.device),
             torch.from_numpy(data.targets[data.encoding.owners]).to(self.device),
             torch.from_numpy(data.window_weights).to(self.device),
             self.target.loss,
+            # Where training follows, a cautious start leaves it something to learn.
+            penalty=None if is_final else self.target.start_penalty,
         )
 
     def _match_labels(self, model: ArchitectureModel) -> None:
@@ -214,7 +213,8 @@ class Fit:
             return int(self.max_epochs)
         if self.estimator.trainable == "head" and isinstance(model, PooledModel):
             return 0  # the start is this problem's solution
-        return max(AUTO_EPOCHS, math.ceil(AUTO_STEPS / self._n_steps_per_epoch))
+        n_steps = _AUTO_STEPS_PER_ROOT * math.sqrt(len(self.train_data.encoding))
+        return max(_AUTO_LEAST_EPOCHS, math.ceil(n_steps / self._n_steps_per_epoch))
 
     @property
     def _n_steps_per_epoch(self) -> int:
@@ -232,7 +232,7 @@ class Fit:
             weight_decay=params.weight_decay,
         )
         if self.optimizer_state is not None:
-            optimizer.load_state_dict(copy.deepcopy(self.optimizer_state))
+            restore_state(optimizer, self.optimizer_state)
         schedule = make_schedule(
             optimizer,
             self.lr_scheduler_type,
@@ -263,7 +263,8 @@ class Fit:
 
     def _make_batch(self, rows: np.ndarray, n_rows_in_step: int) -> Batch:
         data = self.train_data
-        weights = data.window_weights[rows] / n_rows_in_step
+        mean_weight = data.window_weights.mean()  # that scales the learning rate, else
+        weights = data.window_weights[rows] / (mean_weight * n_rows_in_step)
         dtype = hardware.weights_dtype(self.precision)
         return Batch(
             to_tensors(data.encoding.pad(rows), self.device),
@@ -344,52 +345,3 @@ def split(
         random_state=int(rng.integers(2**31)),
     )
     return np.sort(train), np.sort(valid)
-
-
-def run_model(
-    forward: Callable[..., torch.Tensor],
-    encoding: Encoding,
-    device: torch.device,
-    precision: str,
-) -> np.ndarray:
-    """Return what ``forward`` makes of each window, in order."""
-    batches = (
-        (rows, to_tensors(encoding.pad(rows), device))
-        for rows in inference_batches(encoding.lengths)
-    )
-    return inference.run(
-        forward, batches, len(encoding), device=device, precision=precision
-    )
-
-
-def predict_texts(
-    model: torch.nn.Module,
-    target: Target,
-    encoding: Encoding,
-    device: torch.device,
-    precision: str,
-) -> np.ndarray:
-    """Return the outputs for each text; windows of a text pool their probabilities."""
-    outputs = run_model(model, encoding, device, precision)
-    if len(encoding) == encoding.n_texts:
-        return outputs
-    means = pool_windows(target.probabilities(outputs), encoding.owners)
-    counts = np.bincount(encoding.owners)
-    firsts = np.cumsum(counts) - counts
-    is_long = (counts > 1)[:, None]  # other texts' outputs stay as they are
-    pooled = np.where(is_long, target.outputs_of(means), outputs[firsts])
-    return pooled.astype(outputs.dtype)
-
-
-def pool_windows(values: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Return the mean of each text's windows."""
-    counts = np.bincount(owners)
-    sums = np.add.reduceat(values, np.cumsum(counts) - counts, axis=0)
-    return sums / counts[:, None]
-
-
-def to_tensors(
-    arrays: dict[str, np.ndarray], device: torch.device
-) -> dict[str, torch.Tensor]:
-    """Turn arrays into tensors on a device."""
-    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}

@@ -3,13 +3,14 @@
 A target knows its labels and its loss, and nothing of texts or models.
 """
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 from scipy.special import expit, logsumexp
 from scipy.special import softmax as scipy_softmax
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
@@ -29,13 +30,17 @@ class LabelTarget:
     ----------
     n_outputs : int
         Outputs that a model needs.
+    start_penalty : float
+        How strongly to regularize the linear model that a head starts from.
     """
-
-    is_multilabel = False
 
     def __init__(self, classes: np.ndarray) -> None:
         self.classes = classes
         self.n_outputs = len(classes)
+        # 2 for two classes is C=1 in scikit-learn. A start that is too sure of itself
+        # leaves nothing to learn, but many classes need weights that tell them apart.
+        # Measured, see docs/defaults.md.
+        self.start_penalty = min(2.0, max(0.1, 4 / len(classes)))
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Return the position of each label among the classes.
@@ -55,12 +60,17 @@ class LabelTarget:
         ValueError
             A label is not among the classes; the message names the row.
         """
+        if y.ndim != 1:
+            raise ValueError(
+                f"y must hold one label for each text, of {self.classes.tolist()}. Got "
+                f"an array of shape {y.shape} instead."
+            )
         lookup = {label: i for i, label in enumerate(self.classes.tolist())}
         codes = [lookup.get(label, -1) for label in y.tolist()]
         if -1 in codes:
             row = codes.index(-1)
             raise ValueError(
-                f"y[{row}] is {y[row]!r}, which is not among the classes "
+                f"y[{row}] is {y.tolist()[row]!r}, which is not among the classes "
                 f"{self.classes.tolist()}. Name every class in the first call of "
                 "partial_fit, or start anew with fit."
             )
@@ -68,7 +78,17 @@ class LabelTarget:
 
     def weights(self, y: np.ndarray, class_weight: Any) -> np.ndarray:
         """Return the weight that ``class_weight`` gives each text."""
-        return compute_sample_weight(class_weight, y)
+        if not isinstance(class_weight, dict):
+            return compute_sample_weight(class_weight, y)
+        for label, weight in class_weight.items():
+            if not (isinstance(weight, Real) and 0 <= float(weight) < np.inf):
+                raise ValueError(
+                    f"class_weight[{label!r}] must be a finite number of at least 0. "
+                    f"Got {weight!r} instead."
+                )
+        # Not of y's labels: a part of the texts may lack a label that has a weight.
+        by_class = compute_class_weight(class_weight, classes=self.classes, y=y)
+        return by_class[self.encode(y)]
 
     def loss(self, outputs: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
         """Return the cross-entropy of each row."""
@@ -110,11 +130,10 @@ class MultilabelTarget:
         Columns of the matrix.
     """
 
-    is_multilabel = True
-
     def __init__(self, n_labels: int) -> None:
         self.classes = np.arange(n_labels)
         self.n_outputs = n_labels
+        self.start_penalty = 1.0
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Return the indicators, of shape (n_texts, n_labels), as float32."""
@@ -127,6 +146,13 @@ class MultilabelTarget:
 
     def weights(self, y: np.ndarray, class_weight: Any) -> np.ndarray:
         """Return the weight that ``class_weight`` gives each text."""
+        if isinstance(class_weight, dict):
+            raise ValueError(
+                "class_weight must be 'balanced' or None where y is an indicator "
+                "matrix. Got a dict instead; weigh the texts with sample_weight."
+            )
+        if class_weight is None:
+            return np.ones(len(y))
         return compute_sample_weight(class_weight, y)
 
     def loss(self, outputs: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
@@ -192,8 +218,7 @@ def check_classification_y(y: Any) -> np.ndarray:
     y = _to_array(y)
     if y.ndim != 2 or y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
-    if y.ndim == 1:
-        _require_present(y)
+    _require_present(y)
     if y.ndim == 1 and y.dtype == object:
         _require_one_type(y)
     kind = type_of_target(y, input_name="y", raise_unknown=True)
@@ -201,6 +226,11 @@ def check_classification_y(y: Any) -> np.ndarray:
         raise ValueError(
             f"Unknown label type: {kind}. y must hold a discrete label for each text, "
             "or be a multilabel indicator matrix of 0 and 1."
+        )
+    if y.ndim == 2 and not np.isin(y, (0, 1)).all():
+        raise ValueError(
+            "y has two dimensions but is no multilabel indicator matrix: it must hold "
+            f"nothing but 0 and 1. Got {np.unique(y)[:5].tolist()} instead."
         )
     return y
 
@@ -211,8 +241,8 @@ def _to_array(y: Any) -> np.ndarray:
     if hasattr(y, "to_list") and not isinstance(dtype, np.dtype):
         values = y.to_list()  # categorical, string, Int64, polars ...
         return _compact(np.array(values, dtype=object))
-    if isinstance(y, (list, tuple)) and len(y) and isinstance(y[0], str):
-        return _compact(np.array(y, dtype=object))
+    if isinstance(y, (list, tuple)) and any(isinstance(label, str) for label in y):
+        return _compact(np.array(y, dtype=object))  # numpy would turn 1 into "1"
     y = np.asarray(y)
     is_labels = y.dtype == object and y.ndim == 1 and len(y)
     return _compact(y) if is_labels and not isinstance(y[0], str) else y
@@ -221,14 +251,17 @@ def _to_array(y: Any) -> np.ndarray:
 def _compact(values: np.ndarray) -> np.ndarray:
     """Give an object array of one plain type that type's own dtype."""
     kinds = set(map(type, values))
-    plain = len(kinds) == 1 and kinds <= {str, int, bool, float}
+    plain = len(kinds) == 1 and kinds <= {str, np.str_, int, bool, float}
     return np.array(values.tolist()) if plain else values
 
 
 def _require_present(y: np.ndarray) -> None:
-    for row, label in enumerate(y.tolist()):
+    if y.dtype.kind not in "fOMm":  # no other kind has such values
+        return
+    for position, label in enumerate(y.ravel().tolist()):
         missing = label is None or type(label).__name__ in ("NAType", "NaTType")
         if missing or (isinstance(label, float) and not np.isfinite(label)):
+            row = position // max(1, y.size // len(y))
             raise ValueError(
                 f"Input y contains NaN or None or infinity: y[{row}] is {label!r}. "
                 "Drop the rows without a label."

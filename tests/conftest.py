@@ -106,11 +106,24 @@ def make_config(architecture, n_tokens, **overrides):
             )
         case "gpt2":
             return transformers.GPT2Config(
-                n_embd=WIDTH, n_layer=LAYERS, n_head=2, n_positions=64, **shared
+                n_embd=WIDTH,
+                n_layer=LAYERS,
+                n_head=2,
+                n_positions=64,
+                bos_token_id=0,
+                eos_token_id=0,
+                **shared,
             )
         case "modernbert":
             return transformers.ModernBertConfig(
-                **encoder, max_position_embeddings=64, pad_token_id=0, **shared
+                **encoder,
+                max_position_embeddings=64,
+                pad_token_id=0,
+                bos_token_id=2,
+                eos_token_id=3,
+                cls_token_id=2,
+                sep_token_id=3,
+                **shared,
             )
     raise ValueError(architecture)
 
@@ -129,18 +142,20 @@ def save_tiny_model(directory, architecture="bert", *, head=False, **config_over
     import torch
     import transformers
 
+    from sktransformers.models.loading import quiet
+
     tokenizer = make_word_tokenizer(TOKENIZER_OF[architecture])
-    config = make_config(architecture, len(tokenizer), **config_overrides)
+    with quiet():
+        config = make_config(architecture, len(tokenizer), **config_overrides)
     auto = (
         transformers.AutoModelForSequenceClassification
         if head
         else transformers.AutoModel
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), quiet():
         torch.manual_seed(0)
-        model = auto.from_config(config)
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+        auto.from_config(config).save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
     return str(directory)
 
 

@@ -1,6 +1,8 @@
 """Parameter groups and the learning-rate schedule."""
 
+import copy
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -55,6 +57,24 @@ def _split_by_decay(
     matrices = [p for p in trained if p.ndim > 1]
     vectors = [p for p in trained if p.ndim <= 1]
     return [(matrices, weight_decay), (vectors, 0.0)]
+
+
+def restore_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Go on with the moments of an earlier optimizer, at this one's rates.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Changed in place; left as it is where other parameters train than before.
+    state : dict
+        The earlier one's ``state_dict()``; not changed.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    if [len(g["params"]) for g in groups] == [
+        len(g["params"]) for g in state["param_groups"]
+    ]:
+        moments = copy.deepcopy(state["state"])
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
 def make_schedule(

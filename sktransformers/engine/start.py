@@ -13,9 +13,7 @@ from torch import nn
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-# Strongest first. 1 is C=1 in scikit-learn, for features of unit mean square norm; many
-# classes need less, and a start that is too sure of itself leaves nothing to learn.
-PENALTIES = (1.0, 0.1, 0.01)
+_PENALTIES = (1.0, 0.1, 0.01)  # strongest first
 _N_FOLDS = 5
 _MOST_ROWS = 1000  # that the penalty is chosen on
 _MAX_ITERATIONS = 100
@@ -28,13 +26,14 @@ def start_head(
     targets: torch.Tensor,
     weights: torch.Tensor,
     loss: Loss,
-) -> float:
+    *,
+    penalty: float | None = None,
+) -> None:
     """Set a linear head to the regularized solution on fixed features.
 
     Minimizes ``sum(weights * loss(W z + b, targets)) + penalty / 2 * ||W||^2`` by
     L-BFGS, with z the features centred and divided by one scale, so that the solution
-    depends neither on an encoder's offset nor on the size of its embeddings. The
-    penalty is the one with the least loss in cross-validation.
+    depends neither on an encoder's offset nor on the size of its embeddings.
 
     Parameters
     ----------
@@ -45,26 +44,25 @@ def start_head(
     targets : Tensor of shape (n_rows, ...)
         Second argument of ``loss``.
     weights : Tensor of shape (n_rows,)
-        Weight of each row, of mean 1.
+        Weight of each row. A row of weight 2 counts as much as two rows.
     loss : callable
         From outputs and targets to a loss for each row, of shape (n_rows,).
-
-    Returns
-    -------
-    float
-        The penalty that was chosen.
+    penalty : float or None, default=None
+        Strength of the regularization. None: the one with the least loss in
+        cross-validation, which makes the head good as it is.
     """
     features, weights = features.to(head.weight.dtype), weights.to(head.weight.dtype)
-    mean = features.mean(dim=0)
-    scale = (features - mean).square().sum(dim=1).mean().sqrt().clamp_min(1e-12)
+    shares = weights / weights.sum()
+    mean = shares @ features
+    scale = (shares @ (features - mean).square().sum(dim=1)).sqrt().clamp_min(1e-12)
     rows = (features - mean) / scale
-    penalty = _choose_penalty(rows, targets, weights, loss, head.out_features)
+    if penalty is None:
+        penalty = _choose_penalty(rows, targets, weights, loss, head.out_features)
     weight, bias = _solve(rows, targets, weights, loss, head.out_features, penalty)
     with torch.no_grad():
         head.weight.copy_(weight / scale)
         if head.bias is not None:
             head.bias.copy_(bias - (weight / scale) @ mean)
-    return penalty
 
 
 def _choose_penalty(
@@ -77,13 +75,13 @@ def _choose_penalty(
     """Return the penalty with the least cross-validated loss."""
     order = torch.randperm(len(rows))[:_MOST_ROWS].to(rows.device)
     if len(order) < 2 * _N_FOLDS:
-        return PENALTIES[0]
-    losses = torch.zeros(len(PENALTIES), dtype=rows.dtype)
+        return _PENALTIES[0]
+    losses = torch.zeros(len(_PENALTIES), dtype=rows.dtype)
     for fold in range(_N_FOLDS):
         held_out = order[fold::_N_FOLDS]
         kept = torch.cat([order[i::_N_FOLDS] for i in range(_N_FOLDS) if i != fold])
         solution = None
-        for number, penalty in enumerate(PENALTIES):
+        for number, penalty in enumerate(_PENALTIES):
             solution = _solve(
                 rows[kept],
                 targets[kept],
@@ -97,7 +95,7 @@ def _choose_penalty(
             losses[number] += (
                 loss(outputs, targets[held_out]) @ weights[held_out]
             ).cpu()
-    return PENALTIES[int(losses.argmin())]
+    return _PENALTIES[int(losses.argmin())]
 
 
 def _solve(
@@ -125,7 +123,7 @@ def _solve(
         solver.zero_grad()
         fit = loss(rows @ weight.T + bias, targets) @ weights
         size = penalty * weight.square().sum() + _BIAS_PENALTY * bias.square().sum()
-        value = (fit + size / 2) / len(rows)
+        value = (fit + size / 2) / weights.sum()
         value.backward()
         return value
 

@@ -136,6 +136,17 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return total
 
+    def require_finite(self, batches: Sequence[Batch]) -> None:
+        """Raise DivergenceError if the last step ruined the weights."""
+        with torch.no_grad(), autocast(self.device, self.precision):
+            for batch in batches:
+                if not torch.isfinite(self.model(**batch.inputs)).all():
+                    raise DivergenceError(
+                        "The training diverged in its last step: the model's outputs "
+                        "are no longer finite. Lower learning_rate (and "
+                        "head_learning_rate)."
+                    )
+
 
 def train(
     trainer: Trainer,
@@ -196,6 +207,8 @@ def train(
         history.append(record)
         if monitor.epoch_ends(record):
             break
+    if history:
+        trainer.require_finite(batches)
     return history
 
 

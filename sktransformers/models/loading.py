@@ -192,7 +192,7 @@ def load_module(
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # safetensors and pickle have kinds of their own
         raise ModelFormatError(
             f"The weights of {checkpoint.name!r} cannot be read as "
             f"{auto_class.__name__}: {error}"
@@ -220,7 +220,9 @@ def quiet() -> Iterator[None]:
 
 def _read_folder(name: str, folder: str) -> Checkpoint:
     path = Path(folder)
-    stamp = tuple(sorted((f.name, f.stat().st_mtime_ns) for f in path.glob("*.json")))
+    _require_files(name, path)
+    files = [*path.glob("*"), *path.glob("*/config.json")]
+    stamp = tuple(sorted((str(f), f.stat().st_mtime_ns) for f in files))
     return _read(name, folder, None, offline=True, stamp=stamp)
 
 
@@ -234,21 +236,17 @@ def _read(
         "local_files_only": offline,
         "trust_remote_code": False,
     }
-    if stamp is not None:
-        _require_files(name, Path(location))
     with quiet():
         try:
             config = AutoConfig.from_pretrained(location, **options)
             tokenizer = AutoTokenizer.from_pretrained(location, **options)
-        except (OSError, HFValidationError):
-            if stamp is None:
-                raise
-            raise
+            pooling = _trained_pooling(location, options)
         except Exception as error:
+            if stamp is None and isinstance(error, (OSError, HFValidationError)):
+                raise  # not a folder: there may be another place to read from
             raise ModelFormatError(
                 f"The configuration or tokenizer of {name!r} cannot be read: {error}"
             ) from error
-        pooling = _trained_pooling(location, options)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:  # some are saved with both switched on
         backend.no_truncation()
