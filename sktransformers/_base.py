@@ -73,7 +73,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             StrOptions({"auto", "float32", "bfloat16", "float16", "float64"})
         ],
         "inference_precision": [
-            StrOptions({"float32", "bfloat16", "float16", "float64"}),
+            StrOptions({"float32", "bfloat16", "float16"}),
             None,
         ],
         "gradient_checkpointing": ["boolean"],
@@ -196,10 +196,12 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _attributes_of(self, texts: Texts) -> dict[str, Any]:
         """Return scikit-learn's attributes for what X looked like."""
-        attributes: dict[str, Any] = {}
+        # The first also where X has no columns: callbacks see a copy of the estimator
+        # that still has the public attributes of an earlier fit.
+        attributes: dict[str, Any] = {"_n_columns": len(texts.columns)}
         if texts.is_frame:
             attributes["n_features_in_"] = len(texts.columns)
-        if texts.names is not None:
+        if texts.names is not None and len(set(texts.names)) == len(texts.names):
             attributes["feature_names_in_"] = np.array(texts.names, dtype=object)
         return attributes
 
@@ -256,7 +258,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             except (TypeError, ValueError) as error:
                 raise TextValueError(str(error)) from None
         texts = self._check_X(X)
-        expected = getattr(self, "n_features_in_", 1)
+        expected = self._n_columns
         if len(texts.columns) != expected:
             raise TextValueError(
                 f"X has {len(texts.columns)} features, but {type(self).__name__} is "

@@ -25,11 +25,9 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         also ships as a Python package (the ``embedded`` extra) and then needs no
         network. Any encoder or decoder that transformers can load will do.
     revision : str, default=None
-        Branch, tag or commit of the model on the hub. None: "main". Pin a commit
-        to be sure of getting the same weights again.
+        Branch, tag or commit on the hub. None: "main"; a commit pins the weights.
     max_length : int, default=None
-        Tokens a text may have, special tokens included. None: the model's own limit,
-        at most 512. Less is faster.
+        Tokens a text may have, special ones too. None: the model's own, at most 512.
     long_text : {"truncate", "window", "error"}, default="truncate"
         What happens to a longer text: its end is cut off, with a warning that counts
         such texts; it is read in windows that overlap by a quarter, whose
@@ -42,12 +40,11 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
     batch_size : int, default=32
         Texts an optimizer step sees.
     gradient_accumulation_steps : int, default=1
-        Parts that ``batch_size`` is split into, to save memory. The result is the
-        same but for dropout and rounding.
+        Parts that ``batch_size`` is split into, to save memory.
     learning_rate : float, default=1e-4
         Peak rate of AdamW for the pre-trained layers.
     head_learning_rate : float, default=1e-3
-        Peak rate for the new head.
+        Peak rate for the head.
     weight_decay : float, default=0.01
         Decoupled decay of the weight matrices.
     warmup_ratio : float, default=0.1
@@ -64,11 +61,9 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         trained; else "mean" for encoders and "last" for decoders.
     trainable : {"all", "head"} or int, default="all"
         What trains: everything, the head alone, or the head and this many of the top
-        layers. Less is faster and needs less memory, but is mostly less accurate.
-        With "head", ``max_epochs="auto"`` trains no further than the start.
+        layers. Less is faster and mostly less accurate. "head" needs no epochs.
     early_stopping : bool, default=False
-        Whether to hold out texts, stop when their score no longer improves, and keep
-        the best epoch's weights.
+        Whether to stop when held-out texts score no better, and keep the best epoch.
     validation_fraction : float, default=0.1
         Share of the texts held out for ``early_stopping``, of each class alike.
     n_iter_no_change : int, default=3
@@ -78,21 +73,19 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
     warm_start : bool, default=False
         Whether ``fit`` goes on from the fitted weights.
     device : str, default="auto"
-        "cpu", "cuda", "cuda:1", "mps" ...; "auto" takes a GPU where there is one.
+        "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "float16", "float64"}, default="auto"
         Number format of the matrix products in training. "auto": bfloat16 where the
         hardware multiplies it natively, else float32. Weights stay in float32.
-    inference_precision : {"float32", "bfloat16", "float16", "float64"}, default=None
+    inference_precision : {"float32", "bfloat16", "float16"}, default=None
         The same for prediction. None: float32, in which a prediction does not depend
         on the texts it is made together with; bfloat16 is faster and less exact.
     gradient_checkpointing : bool, default=False
         Whether to recompute activations rather than keep them: less memory, slower.
     compile : bool, default=False
-        Whether to train through :func:`torch.compile`. Takes a minute or more to
-        start; pays off in long fits on a GPU. Needs a C++ compiler.
+        Whether to train through :func:`torch.compile`: slow to start, faster later.
     random_state : int, RandomState instance or None, default=None
-        Order of the texts, dropout, the held-out texts and new weights. Two fits
-        with one int give equal models on a CPU. Global state is never touched.
+        An int makes fits on a CPU repeatable. Global state is never touched.
     verbose : int, default=0
         1 shows a progress bar, 0 nothing.
 

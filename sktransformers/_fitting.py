@@ -28,6 +28,7 @@ from .models.modules import (
     PooledModel,
     build,
     order_outputs,
+    set_checkpointing,
     set_trainable,
 )
 from .text.batching import training_batches
@@ -142,7 +143,7 @@ class Fit:
         if best is not None:
             best.restore()
         if params.gradient_checkpointing:
-            model.encoder.gradient_checkpointing_disable()
+            set_checkpointing(model, active=False)
         model.zero_grad(set_to_none=True)
         context.call_on_fit_task_end(
             estimator=params,
@@ -176,7 +177,7 @@ class Fit:
                 self._match_labels(model)
         set_trainable(model, params.trainable)
         if params.gradient_checkpointing:
-            model.encoder.gradient_checkpointing_enable()
+            set_checkpointing(model, active=True)
         return model
 
     def _start_head(self, model: PooledModel, *, is_final: bool) -> None:
@@ -196,9 +197,10 @@ class Fit:
         """Put the trained head's outputs in the order of the classes."""
         names = [str(name) for _, name in sorted(model.model.config.id2label.items())]
         classes = [str(label) for label in self.target.classes.tolist()]
+        exact = {name: i for i, name in enumerate(names)}
         lookup = {name.lower(): i for i, name in enumerate(names)}
-        order = [lookup.get(label.lower(), -1) for label in classes]
-        if -1 not in order:
+        order = [exact.get(c, lookup.get(c.lower(), -1)) for c in classes]
+        if sorted(order) == list(range(len(names))):
             order_outputs(model, order)
         elif self.max_epochs == 0 and classes != [str(i) for i in range(len(classes))]:
             raise ValueError(

@@ -1,9 +1,12 @@
 """Device and number format: what runs where, and in which precision."""
 
 import contextlib
+import threading
+from collections.abc import Iterator
 
 import torch
 
+_RNG = threading.RLock()
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -34,12 +37,12 @@ def resolve_device(device: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if device.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise _unknown_device(device)
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(
-            f"device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'. Got {device!r}."
-        ) from error
+        raise _unknown_device(device) from error
     n_cuda = torch.cuda.device_count()
     missing_cuda = resolved.type == "cuda" and (resolved.index or 0) >= n_cuda
     missing_mps = resolved.type == "mps" and not torch.backends.mps.is_available()
@@ -50,6 +53,12 @@ def resolve_device(device: str) -> torch.device:
             "Use device='auto' to take what there is."
         )
     return resolved
+
+
+def _unknown_device(device: str) -> ValueError:
+    return ValueError(
+        f"device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'. Got {device!r}."
+    )
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -76,8 +85,11 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        cpu = torch.cpu.get_capabilities()
-        return bool(cpu.get("amx_bf16") or cpu.get("avx512_bf16"))
+        cpu = torch.cpu
+        if hasattr(cpu, "get_capabilities"):
+            known = cpu.get_capabilities()
+            return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
+        return cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
     return False
 
 
@@ -95,16 +107,14 @@ def autocast(
     return contextlib.nullcontext()
 
 
-def isolated_rng(
-    seed: int, device: torch.device
-) -> contextlib.AbstractContextManager[None]:
-    """Return a context with torch's generators seeded, and restored on exit."""
-    return _isolated_rng(seed, device)
-
-
 @contextlib.contextmanager
-def _isolated_rng(seed, device):  # type: ignore[no-untyped-def]
+def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators inside a context, and restore them on exit.
+
+    The generators are global, so threads take turns: each then draws the same numbers
+    as if it were alone.
+    """
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with _RNG, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield

@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import socket
+import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ _TOKENIZER_FILES = (
     "*.tiktoken",
 )
 _TOKENIZERS_WITHOUT_FILES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
+_QUIET = threading.RLock()
 _WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*")
 
 
@@ -125,9 +127,10 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     embedded = find_embedded(name) if revision is None else None
     if embedded is not None:
         return _read_folder(name, str(embedded))
-    if _is_cached(name, revision):
-        with contextlib.suppress(OSError):  # an incomplete download: ask the hub
-            return _read(name, name, revision, offline=True)
+    cached = _find_cached(name, revision)
+    if cached is not None:
+        with contextlib.suppress(ModelFormatError):  # an incomplete download
+            return _read_folder(name, str(cached))
     _require_network(name)
     try:
         return _read(name, name, revision, offline=False)
@@ -206,16 +209,18 @@ def load_module(
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' load reports and progress bars from the user."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
+    # The settings are global: threads take turns, lest one restores another's.
+    with _QUIET:
+        verbosity = transformers_logging.get_verbosity()
+        bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.set_verbosity(transformers_logging.CRITICAL)
+        transformers_logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            transformers_logging.set_verbosity(verbosity)
+            if bars:
+                transformers_logging.enable_progress_bar()
 
 
 def _read_folder(name: str, folder: str) -> Checkpoint:
@@ -293,11 +298,12 @@ def _refuse_mistyped_folder(name: str, folder: Path) -> None:
         )
 
 
-def _is_cached(name: str, revision: str | None) -> bool:
+def _find_cached(name: str, revision: str | None) -> Path | None:
+    """Return the folder of a downloaded model, to read without asking the hub."""
     found = huggingface_hub.try_to_load_from_cache(
         name, "config.json", revision=revision or "main"
     )
-    return isinstance(found, str)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def _require_network(name: str) -> None:

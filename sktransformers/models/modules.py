@@ -12,6 +12,7 @@ from torch import nn
 from .loading import Checkpoint, load_module
 
 _NEW_HEAD_DROPOUT = 0.1
+_DECODERS = {"gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "opt", "phi", "qwen2"}
 
 
 class PooledModel(nn.Module):
@@ -127,9 +128,6 @@ def is_decoder(config: Any) -> bool:
     return bool(causal or config.model_type in _DECODERS)
 
 
-_DECODERS = {"gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "opt", "phi", "qwen2"}
-
-
 def choose_pooling(checkpoint: Checkpoint, pooling: str) -> str:
     """Resolve ``pooling="auto"``.
 
@@ -216,6 +214,28 @@ def set_trainable(model: PooledModel | ArchitectureModel, trainable: str | int) 
                 break
             parameter.requires_grad_(False)
     model.head.requires_grad_(True)
+
+
+def set_checkpointing(model: PooledModel | ArchitectureModel, *, active: bool) -> None:
+    """Recompute activations in the backward pass, or keep them again.
+
+    Parameters
+    ----------
+    model : PooledModel or ArchitectureModel
+        Changed in place.
+    active : bool
+        Whether to recompute.
+    """
+    encoder = model.encoder
+    # Newer releases of transformers say activation, older ones gradient checkpointing.
+    kind = "gradient"
+    if hasattr(encoder, "activation_checkpointing_enable"):
+        kind = "activation"
+    if active:
+        getattr(encoder, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+        encoder.disable_input_require_grads()  # hooks that cannot be pickled, needless
+    else:
+        getattr(encoder, f"{kind}_checkpointing_disable")()
 
 
 def _layers(encoder: nn.Module) -> nn.ModuleList:
