@@ -15,10 +15,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS)
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.ready-docs
+PEERS := .venv-peers
+PEERS_READY := $(PEERS)/.ready
 SOURCES := pyproject.toml $(CONSTRAINTS) requirements/embedded.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint quick test-slow test-lowest bench docs clean
+.PHONY: help demo test lint quick test-slow test-lowest bench bench-few-shot docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -47,6 +49,9 @@ test-lowest: ## the quick tests with the oldest supported dependencies
 bench: $(READY) ## accuracy and seconds of the defaults: make bench DATA=path/to/data
 	$(BIN)/python -m benchmarks.quality $(DATA) $(ARGS)
 
+bench-few-shot: $(PEERS_READY) ## the defaults beside SetFit on 100 texts, with DATA too
+	$(BIN)/python -m benchmarks.few_shot $(DATA) --peer $(PEERS)/bin/python $(ARGS)
+
 docs: $(DOCS_READY) ## build the documentation into build/docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
 
@@ -67,4 +72,11 @@ $(READY): $(SOURCES) | $(BIN)/python
 
 $(DOCS_READY): $(READY)
 	$(PIP) --constraint $(CONSTRAINTS) --editable '.[docs]'
+	@touch $@
+
+# The peers have requirements of their own, and so an environment of their own.
+$(PEERS_READY): requirements/peers.txt $(READY)
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) \
+		--requirement requirements/peers.txt
 	@touch $@
