@@ -9,7 +9,12 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _generate_get_feature_names_out, check_is_fitted
 
 from ._base import DEFAULT_MODEL, BaseTextEstimator
-from ._targets import LabelTarget, MultilabelTarget, Target, check_classification_y
+from ._targets import (
+    Target,
+    check_classification_y,
+    classification_target,
+    first_target,
+)
 
 
 class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator):
@@ -271,8 +276,13 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
             A label is not among the classes, or the classes are missing in the first
             call or differ from those given there.
         """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not supported for partial_fit, which sees "
+                "a part of the texts. Pass the weights of the classes as a dict."
+            )
         go_on = hasattr(self, "model_")
-        target = self._target if go_on else self._first_target(y, classes)
+        target = self._target if go_on else first_target(y, classes)
         if classes is not None:
             classes = np.unique(check_classification_y(classes))
             if not np.array_equal(classes, target.classes):
@@ -376,22 +386,8 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
     def _check_y(self, y: Any) -> np.ndarray:
         return check_classification_y(y)
 
-    def _first_target(self, y: Any, classes: Any) -> Target:
-        """Return the target of a first call of ``partial_fit``."""
-        labels = self._check_y(y)
-        if labels.ndim == 2:
-            return self._make_target(labels)
-        if classes is None:
-            raise ValueError(
-                "classes must be passed on the first call to partial_fit: all labels "
-                "that will ever occur, e.g. classes=numpy.unique(all_labels)."
-            )
-        return LabelTarget(np.unique(check_classification_y(classes)))
-
     def _make_target(self, y: np.ndarray) -> Target:
-        if y.ndim == 2:
-            return MultilabelTarget(y.shape[1])
-        return LabelTarget(np.unique(y))
+        return classification_target(y)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

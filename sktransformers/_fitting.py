@@ -173,8 +173,10 @@ class Fit:
             ).to(self.device)
             if isinstance(model, PooledModel):
                 self._start_head(model, is_final=self._plan_epochs(model) == 0)
-            elif self.checkpoint.has_trained_head:
-                self._match_labels(model)
+            else:
+                if self.checkpoint.has_trained_head:
+                    self._match_labels(model)
+                model.name_labels([str(label) for label in self.target.classes])
         set_trainable(model, params.trainable)
         if params.gradient_checkpointing:
             set_checkpointing(model, active=True)

@@ -189,6 +189,44 @@ class MultilabelTarget:
 Target = LabelTarget | MultilabelTarget
 
 
+def classification_target(y: np.ndarray) -> Target:
+    """Return the target that fits checked labels or indicators."""
+    if y.ndim == 2:
+        return MultilabelTarget(y.shape[1])
+    return LabelTarget(np.unique(y))
+
+
+def first_target(y: Any, classes: Any) -> Target:
+    """Return the target of a first call of ``partial_fit``.
+
+    Parameters
+    ----------
+    y : array-like
+        Labels or indicators of a part of the texts, not yet checked.
+    classes : array-like of shape (n_classes,) or None
+        All labels that will ever occur; not needed for indicators.
+
+    Returns
+    -------
+    LabelTarget or MultilabelTarget
+        With all the classes.
+
+    Raises
+    ------
+    ValueError
+        y holds labels, and classes is None.
+    """
+    labels = check_classification_y(y)
+    if labels.ndim == 1:
+        if classes is None:
+            raise ValueError(
+                "classes must be passed on the first call to partial_fit: all labels "
+                "that will ever occur, e.g. classes=numpy.unique(all_labels)."
+            )
+        labels = check_classification_y(classes)
+    return classification_target(labels)
+
+
 def check_classification_y(y: Any) -> np.ndarray:
     """Check the labels of a classifier and return them as an array.
 

@@ -89,6 +89,11 @@ class ArchitectureModel(nn.Module):
         ).last_hidden_state
         return pool(hidden, attention_mask, self.pooling)
 
+    def name_labels(self, names: list[str]) -> None:
+        """Write the outputs' labels into the configuration, for whoever loads it."""
+        self.model.config.id2label = dict(enumerate(names))
+        self.model.config.label2id = {name: i for i, name in enumerate(names)}
+
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return the head's outputs, of shape (n_rows, n_outputs)."""
         logits: torch.Tensor = self.model(**inputs).logits
@@ -250,15 +255,12 @@ def order_outputs(model: ArchitectureModel, order: list[int]) -> None:
     Parameters
     ----------
     model : ArchitectureModel
-        Changed in place; its configuration's label names too.
+        Changed in place.
     order : list of int
         A permutation.
     """
     linear = [m for m in model.head.modules() if isinstance(m, nn.Linear)][-1]
-    names = model.model.config.id2label
     with torch.no_grad():
         linear.weight.copy_(linear.weight[order].clone())
         if linear.bias is not None:
             linear.bias.copy_(linear.bias[order].clone())
-    model.model.config.id2label = {i: names[old] for i, old in enumerate(order)}
-    model.model.config.label2id = {names[old]: i for i, old in enumerate(order)}
