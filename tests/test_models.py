@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import LAYERS, TOKENIZER_OF, save_tiny_model
+from transformers import AutoModel
 
 from sktransformers.exceptions import (
     HeadMismatchError,
@@ -463,3 +464,14 @@ def test_reordering_a_head_permutes_its_outputs(architecture, tmp_path):
     order_outputs(model, [2, 0, 1])
     after = model(input_ids=ids, attention_mask=mask)
     np.testing.assert_allclose(after.detach(), before.detach()[:, [2, 0, 1]], rtol=1e-6)
+
+
+def test_a_fitted_encoder_is_a_checkpoint_of_transformers(fitted_classifier, tmp_path):
+    fitted_classifier.model_.encoder.save_pretrained(tmp_path)
+    encoder = AutoModel.from_pretrained(tmp_path)
+    texts = ["a good film", "dull"]
+    for text, expected in zip(texts, fitted_classifier.transform(texts), strict=True):
+        inputs = fitted_classifier.tokenizer_(text, return_tensors="pt")
+        with torch.no_grad():
+            hidden = encoder(**inputs).last_hidden_state
+        np.testing.assert_allclose(hidden[0].mean(dim=0), expected, atol=1e-6)
