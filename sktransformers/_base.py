@@ -299,8 +299,9 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         from .engine import hardware
 
         device = hardware.resolve_device(self.device)
-        default = "float64" if self.precision == "float64" else "float32"
-        precision = self.inference_precision or default
+        precision = hardware.inference_precision(
+            self.precision, self.inference_precision
+        )
         return self.model_.to(device), device, precision
 
     def __getstate__(self) -> dict[str, Any]:

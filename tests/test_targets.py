@@ -239,3 +239,11 @@ def test_the_loss_is_minus_the_log_likelihood():
     loss = indicators.loss(outputs, torch.tensor([[1.0, 0.0, 1.0]]))
     assert loss.shape == (1,)
     assert float(loss) == pytest.approx(expected)
+
+
+def test_a_frame_of_nullable_integers_is_an_indicator():
+    frame = pd.DataFrame({"a": [0, 1, 1], "b": [1, 1, 0]}).convert_dtypes()
+    assert check_classification_y(frame).tolist() == [[0, 1], [1, 1], [1, 0]]
+    frame.iloc[1, 1] = pd.NA
+    with pytest.raises(ValueError, match=r"y\[1\]"):
+        check_classification_y(frame)

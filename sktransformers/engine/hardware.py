@@ -75,7 +75,17 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     -------
     str
         One of the formats, never "auto".
+
+    Raises
+    ------
+    ValueError
+        The device cannot do it.
     """
+    if precision == "float64" and device.type == "mps":
+        raise ValueError(
+            "precision='float64' is more than an MPS device can do. Pass device='cpu' "
+            "or another precision."
+        )
     if precision != "auto":
         return precision
     return "bfloat16" if _multiplies_bfloat16(device) else "float32"
@@ -91,6 +101,24 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
             return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
         return cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
     return False
+
+
+def inference_precision(precision: str, wanted: str | None) -> str:
+    """Choose the number format of prediction: exact unless another one is wanted.
+
+    Parameters
+    ----------
+    precision : str
+        That of training.
+    wanted : str or None
+        The user's choice for prediction.
+
+    Returns
+    -------
+    str
+        float32, or float64 where the weights are in it.
+    """
+    return wanted or ("float64" if precision == "float64" else "float32")
 
 
 def weights_dtype(precision: str) -> torch.dtype:
@@ -121,4 +149,12 @@ def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
         if device.type == "cuda":
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
-        yield
+        if device.type != "mps":
+            yield
+            return
+        state = torch.mps.get_rng_state()
+        torch.mps.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.mps.set_rng_state(state)

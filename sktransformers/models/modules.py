@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from .loading import Checkpoint, load_module
 
 _NEW_HEAD_DROPOUT = 0.1
-_DECODERS = {"gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "opt", "phi", "qwen2"}
 
 
 class PooledModel(nn.Module):
@@ -38,21 +41,14 @@ class PooledModel(nn.Module):
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
-    def embed(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs: Any
-    ) -> torch.Tensor:
+    def embed(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return one vector a row, of shape (n_rows, hidden_size)."""
-        hidden = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask, **inputs
-        ).last_hidden_state
-        return pool(hidden, attention_mask, self.pooling)
+        hidden = self.encoder(**inputs).last_hidden_state
+        return pool(hidden, inputs["attention_mask"], self.pooling)
 
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs: Any
-    ) -> torch.Tensor:
+    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return the head's outputs, of shape (n_rows, n_outputs)."""
-        embedding = self.embed(input_ids, attention_mask, **inputs)
-        return self.head(self.dropout(embedding))
+        return self.head(self.dropout(self.embed(**inputs)))
 
 
 class ArchitectureModel(nn.Module):
@@ -80,14 +76,10 @@ class ArchitectureModel(nn.Module):
         below = self.model.base_model
         return nn.ModuleList(m for m in self.model.children() if m is not below)
 
-    def embed(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs: Any
-    ) -> torch.Tensor:
+    def embed(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return one vector a row, of shape (n_rows, hidden_size)."""
-        hidden = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask, **inputs
-        ).last_hidden_state
-        return pool(hidden, attention_mask, self.pooling)
+        hidden = self.encoder(**inputs).last_hidden_state
+        return pool(hidden, inputs["attention_mask"], self.pooling)
 
     def name_labels(self, names: list[str]) -> None:
         """Write the outputs' labels into the configuration, for whoever loads it."""
@@ -128,9 +120,10 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
 
 def is_decoder(config: Any) -> bool:
     """Whether a model reads from left to right, as GPT-2 does."""
-    architectures = config.architectures or [""]
-    causal = architectures[0].endswith(("ForCausalLM", "LMHeadModel"))
-    return bool(causal or config.model_type in _DECODERS)
+    # BERT's kind can be used for both, and was trained to fill in masked words.
+    kind = config.model_type
+    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not masked
 
 
 def choose_pooling(checkpoint: Checkpoint, pooling: str) -> str:
@@ -153,10 +146,12 @@ def choose_pooling(checkpoint: Checkpoint, pooling: str) -> str:
     """
     if pooling != "auto":
         return pooling
-    if checkpoint.has_trained_head or checkpoint.config.is_encoder_decoder:
+    if checkpoint.has_trained_head:
         return "head"
     if checkpoint.pooling is not None:
         return checkpoint.pooling
+    if checkpoint.config.is_encoder_decoder:
+        return "head"
     return "last" if is_decoder(checkpoint.config) else "mean"
 
 

