@@ -1,9 +1,11 @@
 """TransformerClassifier inside scikit-learn's own tools."""
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -56,7 +58,18 @@ def test_its_embeddings_feed_another_classifier(quick, sentences):
 GRID = {"transformerclassifier__learning_rate": [1e-3, 1e-5]}
 
 
+@pytest.fixture
+def one_thread():
+    """Give each fit one thread, here and in workers: sums depend on their number."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        yield
+    torch.set_num_threads(n_threads)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_a_grid_search_gives_the_same_with_more_jobs(quick, sentences):
     # Workers of loky start anew and import everything.
     scores = []
