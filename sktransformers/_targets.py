@@ -277,7 +277,8 @@ def _to_array(y: Any) -> np.ndarray:
     """Like ``np.asarray``, but Series of extension dtypes keep plain labels."""
     dtype = getattr(y, "dtype", None)
     if hasattr(y, "to_list") and not isinstance(dtype, np.dtype):
-        values = y.to_list()  # categorical, string, Int64, polars ...
+        # Categorical, string, Int64, polars ...; polars has no tolist.
+        values = y.tolist() if hasattr(y, "tolist") else y.to_list()
         return _compact(np.array(values, dtype=object))
     if isinstance(y, (list, tuple)) and any(isinstance(label, str) for label in y):
         return _compact(np.array(y, dtype=object))  # numpy would turn 1 into "1"

@@ -14,6 +14,8 @@ from sktransformers._targets import (
 )
 
 NA, NAT, NAN = pd.NA, pd.NaT, float("nan")
+# Before pandas 3, str was another word for object.
+PANDAS_STR = object if pd.Series(["a"], dtype="str").dtype == object else "<U1"
 
 # The first two labels of each kind, and the dtype that they come back in.
 LABELS = {
@@ -27,14 +29,14 @@ LABELS = {
     "object array of int": (np.array([40, -7], dtype=object), np.int64),
     "bool": ([True, False], np.bool_),
     "whole floats": ([2.0, 1.0], np.float64),
-    "pandas str": (pd.Series(["b", "a"], dtype="str"), "<U1"),
+    "pandas str": (pd.Series(["b", "a"], dtype="str"), PANDAS_STR),
     "pandas string": (pd.Series(["b", "a"], dtype="string"), "<U1"),
     "pandas object": (pd.Series(["b", "a"], dtype=object), object),
     "pandas Int64": (pd.Series([40, -7], dtype="Int64"), np.int64),
     "pandas boolean": (pd.Series([True, False], dtype="boolean"), np.bool_),
     "pandas categorical": (pd.Series(pd.Categorical(["b", "a"], ["b", "a"])), "<U1"),
     "bare categorical": (pd.Categorical([40, -7]), np.int64),
-    "pandas index": (pd.Index(["b", "a"]), "<U1"),
+    "pandas index": (pd.Index(["b", "a"]), PANDAS_STR),
     "polars str": (pl.Series(["b", "a"]), "<U1"),
     "polars int": (pl.Series([40, -7]), np.int64),
     "polars categorical": (pl.Series(["b", "a"], dtype=pl.Categorical), "<U1"),

@@ -131,7 +131,7 @@ def _read_frame(frame: Any) -> tuple[list[Any], list[list[Any]]]:
 
 def _to_list(X: Any) -> list[Any]:
     """Read one dimension by position, whatever its index."""
-    for method in ("to_list", "to_pylist"):
+    for method in ("tolist", "to_list", "to_pylist"):
         if hasattr(X, method):
             return list(getattr(X, method)())
     return list(X)
