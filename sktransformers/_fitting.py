@@ -67,6 +67,11 @@ class Data:
         owners = self.encoding.owners
         return self.weights[owners] / np.bincount(owners)[owners]
 
+    @functools.cached_property
+    def step_weights(self) -> np.ndarray:
+        """The same with mean 1: their size must not scale the gradients."""
+        return self.window_weights / self.window_weights.mean()
+
 
 @dataclass
 class Fit:
@@ -274,8 +279,7 @@ class Fit:
 
     def _make_batch(self, rows: np.ndarray, n_rows_in_step: int) -> Batch:
         data = self.train_data
-        mean_weight = data.window_weights.mean()  # that scales the learning rate, else
-        weights = data.window_weights[rows] / (mean_weight * n_rows_in_step)
+        weights = data.step_weights[rows] / n_rows_in_step
         dtype = hardware.weights_dtype(self.precision)
         return Batch(
             to_tensors(data.encoding.pad(rows), self.device),

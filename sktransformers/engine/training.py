@@ -4,6 +4,7 @@ Knows nothing of text, labels or scikit-learn. What a batch is, what the loss is
 what happens after an epoch come in as arguments.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -117,12 +118,11 @@ class Trainer:
         for batch in batches:
             with autocast(self.device, self.precision):
                 outputs = self.model(**batch.inputs)
-            loss = (self.loss(_at_least_float32(outputs), batch.targets)) @ (
-                batch.weights
-            )
+            losses = self.loss(_at_least_float32(outputs), batch.targets)
+            loss = losses @ batch.weights
             self._scaler.scale(loss).backward()
             total += float(loss.detach())
-        if not torch.isfinite(torch.tensor(total)):
+        if not math.isfinite(total):
             raise DivergenceError(
                 f"The training loss became {total}. Lower learning_rate (and "
                 "head_learning_rate), or use precision='float32'."
