@@ -66,7 +66,8 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         trained; else "mean" for encoders and "last" for decoders.
     trainable : {"all", "head"} or int, default="all"
         What trains: everything, the head alone, or the head and this many of the top
-        layers. Less is faster and mostly less accurate. "head" needs no epochs.
+        layers. Less is faster and mostly less accurate. "head" needs no epochs. Frozen
+        layers run without dropout and, if 1 GiB holds what they give, once a fit.
     early_stopping : bool, default=False
         Whether to stop when held-out texts score no better, and keep the best epoch.
     validation_fraction : float, default=0.1

@@ -5,7 +5,6 @@ leaves it as it was.
 """
 
 import copy
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 
 from ._callbacks import FitMonitor
+from ._data import Data
 from ._prediction import predict_texts, run_model, to_tensors
 from ._targets import Target
 from .engine import hardware
 from .engine.optimization import make_optimizer, make_schedule, restore_state
 from .engine.start import start_head
 from .engine.training import Batch, BestWeights, Trainer, train
+from .models.attention import set_attention, training_attention
+from .models.frozen import split_frozen
 from .models.loading import Checkpoint
 from .models.modules import (
     ArchitectureModel,
@@ -31,46 +32,12 @@ from .models.modules import (
     set_checkpointing,
     set_trainable,
 )
+from .models.vocabulary import compact_vocabulary, expand_vocabulary
 from .text.batching import training_batches
-from .text.encoding import Encoding
 
 # Chosen by measurement, see docs/defaults.md.
 _AUTO_STEPS_PER_ROOT = 10
 _AUTO_LEAST_EPOCHS = 3
-
-
-@dataclass(frozen=True)
-class Data:
-    """Encoded texts, their encoded targets and weights.
-
-    Attributes
-    ----------
-    encoding : Encoding
-        A row for each window.
-    targets : ndarray of shape (n_texts, ...)
-        As the target encodes them.
-    weights : ndarray of shape (n_texts,)
-        Weight of each text in the loss.
-    """
-
-    encoding: Encoding
-    targets: np.ndarray
-    weights: np.ndarray
-
-    def take(self, texts: np.ndarray) -> "Data":
-        """Return the texts at the given ascending positions."""
-        return Data(self.encoding.take(texts), self.targets[texts], self.weights[texts])
-
-    @functools.cached_property
-    def window_weights(self) -> np.ndarray:
-        """Weights of the windows: those of a text share its weight."""
-        owners = self.encoding.owners
-        return self.weights[owners] / np.bincount(owners)[owners]
-
-    @functools.cached_property
-    def step_weights(self) -> np.ndarray:
-        """The same with mean 1: their size must not scale the gradients."""
-        return self.window_weights / self.window_weights.mean()
 
 
 @dataclass
@@ -93,10 +60,8 @@ class Fit:
         Source of all randomness.
     previous : module or None
         A fitted model to go on from.
-    max_epochs : int or "auto"
-        Epochs to train.
-    lr_scheduler_type : str
-        Name of the schedule.
+    one_epoch : bool
+        Whether to train one epoch at a constant rate, to be gone on from.
     optimizer_state : dict or None
         State of the optimizer to go on from.
     """
@@ -109,8 +74,7 @@ class Fit:
     valid_data: Data | None
     rng: np.random.Generator
     previous: PooledModel | ArchitectureModel | None
-    max_epochs: int | str
-    lr_scheduler_type: str
+    one_epoch: bool
     optimizer_state: dict[str, Any] | None = None
 
     def run(self, callback_data: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +93,7 @@ class Fit:
         params = self.estimator
         self.device = hardware.resolve_device(params.device)
         self.precision = hardware.resolve_precision(params.precision, self.device)
+        self.embeddings: np.ndarray | None = None
         with hardware.isolated_rng(int(self.rng.integers(2**63)), self.device):
             model = self._make_model()
             max_epochs = self._plan_epochs(model)
@@ -147,20 +112,21 @@ class Fit:
             history = train(trainer, self._draw_epoch, monitor, max_epochs=max_epochs)
         if best is not None:
             best.restore()
-        if params.gradient_checkpointing:
-            set_checkpointing(model, active=False)
         model.zero_grad(set_to_none=True)
+        self._prepare_for_use(model)
         context.call_on_fit_task_end(
             estimator=params,
             reconstruction_attributes=fitted_attributes,
             **callback_data,
         )
-        return {
+        fitted = {
             **fitted_attributes(),
             "history_": history,
             "n_epochs_": len(history),
-            "_optimizer_state": trainer.optimizer.state_dict(),
         }
+        if self.one_epoch:
+            fitted["_optimizer_state"] = trainer.optimizer.state_dict()
+        return fitted
 
     def _make_model(self) -> PooledModel | ArchitectureModel:
         """Read the model and give its head a start, or copy the fitted one."""
@@ -182,10 +148,29 @@ class Fit:
                 if self.checkpoint.has_trained_head:
                     self._match_labels(model)
                 model.name_labels([str(label) for label in self.target.classes])
+        self._prepare_for_training(model)
+        return model
+
+    def _prepare_for_training(self, model: PooledModel | ArchitectureModel) -> None:
+        params, encoding = self.estimator, self.train_data.encoding
         set_trainable(model, params.trainable)
         if params.gradient_checkpointing:
             set_checkpointing(model, active=True)
-        return model
+        self.attention = model.encoder.config._attn_implementation
+        set_attention(
+            model,
+            training_attention(model.encoder.config, self.device, encoding.lengths),
+        )
+        if not self.one_epoch and self.optimizer_state is None:  # whose rows are all
+            ids = np.append(encoding.ids.values, encoding.pad_id)
+            compact_vocabulary(model, model.encoder, ids)
+
+    def _prepare_for_use(self, model: PooledModel | ArchitectureModel) -> None:
+        """Undo what serves the training alone."""
+        expand_vocabulary(model)
+        set_attention(model, self.attention)
+        if self.estimator.gradient_checkpointing:
+            set_checkpointing(model, active=False)
 
     def _start_head(self, model: PooledModel, *, is_final: bool) -> None:
         data = self.train_data
@@ -195,6 +180,8 @@ class Fit:
                 precision, self.estimator.inference_precision
             )
         embeddings = run_model(model.embed, data.encoding, self.device, precision)
+        if self.estimator.trainable == "head":
+            self.embeddings = embeddings
         dtype = model.head.weight.dtype
         start_head(
             model.head,
@@ -215,7 +202,9 @@ class Fit:
         order = [exact.get(c, lookup.get(c.lower(), -1)) for c in classes]
         if sorted(order) == list(range(len(names))):
             order_outputs(model, order)
-        elif self.max_epochs == 0 and classes != [str(i) for i in range(len(classes))]:
+        elif self._plan_epochs(model) == 0 and classes != [
+            str(i) for i in range(len(classes))
+        ]:
             raise ValueError(
                 "max_epochs=0 keeps the checkpoint's trained head, whose labels are "
                 f"{names}, but y has {classes}. Rename the labels of y, number them "
@@ -224,8 +213,10 @@ class Fit:
 
     def _plan_epochs(self, model: PooledModel | ArchitectureModel) -> int:
         """Turn "auto" into epochs: steps make a model good, not epochs."""
-        if self.max_epochs != "auto":
-            return int(self.max_epochs)
+        if self.one_epoch:
+            return 1
+        if self.estimator.max_epochs != "auto":
+            return int(self.estimator.max_epochs)
         is_new = self.checkpoint is not None and isinstance(model, PooledModel)
         if self.estimator.trainable == "head" and is_new:
             return 0  # the start is this problem's solution
@@ -240,6 +231,7 @@ class Fit:
         self, model: PooledModel | ArchitectureModel, max_epochs: int
     ) -> Trainer:
         params = self.estimator
+        network = self._make_network(model, max_epochs)
         optimizer = make_optimizer(
             model,
             model.head,
@@ -251,19 +243,41 @@ class Fit:
             restore_state(optimizer, self.optimizer_state)
         schedule = make_schedule(
             optimizer,
-            self.lr_scheduler_type,
+            "constant" if self.one_epoch else params.lr_scheduler_type,
             n_steps=max_epochs * self._n_steps_per_epoch,
             warmup_ratio=params.warmup_ratio,
         )
         return Trainer(
-            model=torch.compile(model) if params.compile else model,
+            model=network,
             loss=self.target.loss,
             optimizer=optimizer,
             schedule=schedule,
             device=self.device,
             precision=self.precision,
             max_grad_norm=params.max_grad_norm,
+            compile=params.compile,
+            fast_dropout=self.device.type == "cpu"
+            and not (params.compile or params.gradient_checkpointing),
         )
+
+    def _make_network(
+        self, model: PooledModel | ArchitectureModel, max_epochs: int
+    ) -> torch.nn.Module:
+        """Return what a step calls: the model, with a frozen bottom that runs once."""
+        encoding = self.train_data.encoding
+        by_length = np.argsort(encoding.lengths)
+        sample = encoding.pad(by_length[[0, len(encoding) // 2]])
+        self.frozen = split_frozen(
+            model,
+            to_tensors(sample, self.device),
+            torch.from_numpy(encoding.lengths),
+            keep=max_epochs > 1,
+        )
+        if self.frozen is None:
+            return model
+        if self.embeddings is not None:
+            self.frozen.remember(torch.from_numpy(self.embeddings))
+        return self.frozen
 
     def _draw_epoch(self) -> list[Callable[[], Sequence[Batch]]]:
         batches = training_batches(
@@ -281,8 +295,11 @@ class Fit:
         data = self.train_data
         weights = data.step_weights[rows] / n_rows_in_step
         dtype = hardware.weights_dtype(self.precision)
+        inputs = to_tensors(data.encoding.pad(rows), self.device)
+        if self.frozen is not None:
+            inputs["rows"] = torch.from_numpy(rows)
         return Batch(
-            to_tensors(data.encoding.pad(rows), self.device),
+            inputs,
             torch.from_numpy(data.targets[data.encoding.owners[rows]]).to(self.device),
             torch.from_numpy(weights).to(self.device, dtype),
             n_tokens=int(data.encoding.lengths[rows].sum()),
@@ -312,51 +329,3 @@ class Fit:
         score = float(np.average(right, weights=data.weights))
         scores = {"valid_loss": loss, "valid_score": score}
         return scores, best.update((score, -loss))
-
-
-def split(
-    targets: np.ndarray,
-    fraction: float,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Choose the rows to train on and those to hold out.
-
-    Parameters
-    ----------
-    targets : ndarray of shape (n_texts, ...)
-        Integers of one dimension are held out in equal shares of each.
-    fraction : float
-        Share of the rows to hold out.
-    rng : numpy.random.Generator
-        Source of the choice.
-
-    Returns
-    -------
-    train, valid : ndarray
-        Positions, ascending.
-
-    Raises
-    ------
-    ValueError
-        There are too few rows to hold any out.
-    """
-    rows = np.arange(len(targets))
-    n_valid = math.ceil(fraction * len(rows))
-    stratify = None
-    if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer):
-        counts = np.bincount(targets)
-        counts = counts[counts > 0]
-        if counts.min() >= 2 and len(counts) <= min(n_valid, len(rows) - n_valid):
-            stratify = targets
-    if len(rows) - n_valid < 1:
-        raise ValueError(
-            f"early_stopping=True holds out {n_valid} of {len(rows)} texts, which "
-            "leaves none to train on. Lower validation_fraction or pass more texts."
-        )
-    train, valid = train_test_split(
-        rows,
-        test_size=n_valid,
-        stratify=stratify,
-        random_state=int(rng.integers(2**31)),
-    )
-    return np.sort(train), np.sort(valid)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from sktransformers.engine import hardware, inference
 from sktransformers.engine import start as start_module
+from sktransformers.engine.dropout import FastDropout
 from sktransformers.engine.optimization import make_optimizer, make_schedule
 from sktransformers.engine.start import start_head
 from sktransformers.engine.training import Batch, BestWeights, Trainer, train
@@ -96,7 +97,13 @@ def make_epoch(x, targets, weights, *, n_parts=1):
 
 
 def make_trainer(
-    model, *, optimizer=None, kind="linear", precision="float32", max_grad_norm=1.0
+    model,
+    *,
+    optimizer=None,
+    kind="linear",
+    precision="float32",
+    max_grad_norm=1.0,
+    fast_dropout=False,
 ):
     if optimizer is None:
         optimizer = make_optimizer(model, model.head, weight_decay=0.1, **RATES)
@@ -108,6 +115,7 @@ def make_trainer(
         device=CPU,
         precision=precision,
         max_grad_norm=max_grad_norm,
+        fast_dropout=fast_dropout,
     )
 
 
@@ -152,14 +160,16 @@ def ten_lines(model, x, targets, weights, n_epochs, n_parts):
 
 @pytest.mark.parametrize("n_parts", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_training_is_the_textbooks_loop_bit_for_bit(n_parts, dtype):
+@pytest.mark.parametrize("fast_dropout", [False, True])
+def test_training_is_the_textbooks_loop_bit_for_bit(n_parts, dtype, fast_dropout):
+    mode = FastDropout() if fast_dropout else contextlib.nullcontext()
     x, targets, weights = make_data(dtype=dtype)
     expected, model = Toy(dtype=dtype), Toy(dtype=dtype)
-    with hardware.isolated_rng(3, CPU):
+    with hardware.isolated_rng(3, CPU), mode:
         losses = ten_lines(expected, x, targets, weights, n_epochs=2, n_parts=n_parts)
     with hardware.isolated_rng(3, CPU):
         history = train(
-            make_trainer(model),
+            make_trainer(model, fast_dropout=fast_dropout),
             make_epoch(x, targets, weights, n_parts=n_parts),
             Recorder(model),
             max_epochs=2,
@@ -703,3 +713,43 @@ def test_predictions_in_lower_precision_are_float32():
     exact = model(x).detach().numpy()
     assert not np.array_equal(results, exact)
     np.testing.assert_allclose(results, exact, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_drops_a_share_and_keeps_the_mean(p, dtype):
+    x = torch.ones(400, 501, dtype=dtype, requires_grad=True)
+    with hardware.isolated_rng(0, CPU), FastDropout():
+        first, second = (functional.dropout(x, p) for _ in range(2))
+    dropped = first == 0
+    n = x.numel()
+    for share in (dropped, dropped[0::2], dropped[:, 1::2]):
+        spread = (p * (1 - p) / share.numel()) ** 0.5
+        assert abs(share.float().mean() - p) < 5 * spread
+    # Neither repeated from call to call nor from row to row.
+    both = (dropped & (second == 0)).sum() / n
+    assert abs(both - p * p) < 5 * (p * p / n) ** 0.5
+    neighbours = (dropped[1:] & dropped[:-1]).sum() / n
+    assert abs(neighbours - p * p) < 5 * (p * p / n) ** 0.5
+    assert torch.allclose(
+        first[~dropped], torch.tensor(1 / (1 - p), dtype=dtype), rtol=1e-2
+    )
+    first.sum().backward()
+    assert torch.equal(x.grad, first.detach())
+
+
+def test_dropout_is_repeatable_and_off_in_evaluation():
+    x = torch.randn(3, 7, 5)
+    layer = nn.Dropout(0.5)
+    with FastDropout():
+        with hardware.isolated_rng(1, CPU):
+            first = layer(x)
+        with hardware.isolated_rng(1, CPU):
+            again = layer(x)
+        assert torch.equal(first, again)
+        assert torch.equal(layer.eval()(x), x)
+        assert torch.equal(functional.dropout(x, 0.0), x)
+        assert not functional.dropout(x, 1.0).any()
+        assert functional.dropout(x[:0], 0.5).shape == (0, 7, 5)
+    with hardware.isolated_rng(1, CPU):
+        assert not torch.equal(functional.dropout(x, 0.5), first)

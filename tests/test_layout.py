@@ -14,7 +14,14 @@ PACKAGE = Path(sktransformers.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 MACHINERY = {"_targets", "engine", "models", "persistence", "text"}
-BELOW_BASE = {"_callbacks", "_fitting", "_prediction", "exceptions", *MACHINERY}
+BELOW_BASE = {
+    "_callbacks",
+    "_data",
+    "_fitting",
+    "_prediction",
+    "exceptions",
+    *MACHINERY,
+}
 BELOW_ESTIMATORS = {"_base", "metrics", *BELOW_BASE}
 
 # The parts of the package, each with the other parts that it may import. A new module
@@ -30,7 +37,8 @@ MAY_IMPORT = {
     "inspection": {"exceptions"},
     "metrics": {"exceptions"},
     "_callbacks": {"exceptions"},
-    "_fitting": {"_callbacks", "_prediction", "exceptions", *MACHINERY},
+    "_data": {"exceptions", "text"},
+    "_fitting": {"_callbacks", "_data", "_prediction", "exceptions", *MACHINERY},
     "_prediction": {"exceptions", *MACHINERY},
     "_base": BELOW_BASE,
     "_classifier": BELOW_ESTIMATORS,

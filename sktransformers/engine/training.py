@@ -4,6 +4,7 @@ Knows nothing of text, labels or scikit-learn. What a batch is, what the loss is
 what happens after an epoch come in as arguments.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from ..exceptions import DivergenceError
+from .dropout import FastDropout
 from .hardware import autocast
 
 
@@ -79,6 +81,11 @@ class Trainer:
         Number format of the matrix products.
     max_grad_norm : float or None
         Gradients are scaled down to this norm; None leaves them.
+    compile : bool, default=False
+        Whether to call the model through :func:`torch.compile`.
+    fast_dropout : bool, default=False
+        Whether to draw dropout by :class:`FastDropout`: on a CPU, in a model that is
+        neither compiled nor runs its forward pass again in the backward one.
     """
 
     model: nn.Module
@@ -88,8 +95,14 @@ class Trainer:
     device: torch.device
     precision: str
     max_grad_norm: float | None
+    compile: bool = False
+    fast_dropout: bool = False
 
     def __post_init__(self) -> None:
+        self._forward: Any = torch.compile(self.model) if self.compile else self.model
+        self._dropout: contextlib.AbstractContextManager[Any] = (
+            FastDropout() if self.fast_dropout else contextlib.nullcontext()
+        )
         # Half precision alone needs its loss scaled, lest small gradients vanish.
         scaled = self.precision == "float16" and self.device.type != "cpu"
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
@@ -116,8 +129,8 @@ class Trainer:
         """
         total = 0.0
         for batch in batches:
-            with autocast(self.device, self.precision):
-                outputs = self.model(**batch.inputs)
+            with self._dropout, autocast(self.device, self.precision):
+                outputs = self._forward(**batch.inputs)
             losses = self.loss(_at_least_float32(outputs), batch.targets)
             loss = losses @ batch.weights
             self._scaler.scale(loss).backward()

@@ -48,7 +48,8 @@ class PooledModel(nn.Module):
 
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return the head's outputs, of shape (n_rows, n_outputs)."""
-        return self.head(self.dropout(self.embed(**inputs)))
+        embeddings = self.dropout(self.embed(**inputs))
+        return self.head(embeddings.to(self.head.weight.dtype))
 
 
 class ArchitectureModel(nn.Module):
@@ -113,7 +114,9 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
         return hidden[:, 0]
     if pooling == "last":
         last = mask.sum(dim=1) - 1
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
+    if hidden.dtype != torch.float64:
+        hidden = hidden.float()  # a sum in lower precision would lose much
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
@@ -199,7 +202,7 @@ def set_trainable(model: PooledModel | ArchitectureModel, trainable: str | int) 
     if trainable == "all":
         return
     n_top = 0 if trainable == "head" else int(trainable)
-    layers = _layers(model.encoder)
+    layers = layers_of(model.encoder)
     if n_top > len(layers):
         raise ValueError(
             f"trainable={n_top}, but the model has {len(layers)} layers. Pass "
@@ -238,7 +241,7 @@ def set_checkpointing(model: PooledModel | ArchitectureModel, *, active: bool) -
         getattr(encoder, f"{kind}_checkpointing_disable")()
 
 
-def _layers(encoder: nn.Module) -> nn.ModuleList:
+def layers_of(encoder: nn.Module) -> nn.ModuleList:
     """Return the encoder's stack of layers: its longest list of modules."""
     lists = [m for m in encoder.modules() if isinstance(m, nn.ModuleList)]
     return max(lists, key=len, default=nn.ModuleList())
