@@ -8,7 +8,7 @@ CONSTRAINTS ?= constraints.txt
 PIP_ARGS ?=
 # Options for pytest, for example ARGS="-k windows -x".
 ARGS ?=
-# The folder of data sets that the benchmark reads.
+# The folder of data sets that the benchmarks read.
 DATA ?=
 
 BIN := $(VENV)/bin
@@ -20,10 +20,11 @@ PEERS_READY := $(PEERS)/.ready
 SOURCES := pyproject.toml $(CONSTRAINTS) requirements/embedded.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint quick test-slow test-lowest bench bench-few-shot docs clean
+.PHONY: help demo test lint quick test-slow test-lowest docs clean
+.PHONY: bench bench-accuracy bench-few-shot bench-quality bench-scaling
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' \
 		$(firstword $(MAKEFILE_LIST))
 
 demo: $(READY) ## fine-tune on real text and compare with a TF-IDF baseline
@@ -46,11 +47,20 @@ test-slow: $(READY) ## the tests that take long
 test-lowest: ## the quick tests with the oldest supported dependencies
 	$(MAKE) quick VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 
-bench: $(READY) ## accuracy and seconds of the defaults: make bench DATA=path/to/data
+bench: $(PEERS_READY) ## speed beside the peers; five minutes with ARGS=--short
+	$(BIN)/python -m benchmarks.speed $(DATA) --peer $(PEERS)/bin/python $(ARGS)
+
+bench-accuracy: $(PEERS_READY) ## accuracy beside the Trainer's, on DATA=path/to/data
+	$(BIN)/python -m benchmarks.accuracy $(DATA) --peer $(PEERS)/bin/python $(ARGS)
+
+bench-quality: $(READY) ## accuracy and seconds of the defaults, on DATA too
 	$(BIN)/python -m benchmarks.quality $(DATA) $(ARGS)
 
-bench-few-shot: $(PEERS_READY) ## the defaults beside SetFit on 100 texts, with DATA too
+bench-few-shot: $(PEERS_READY) ## the defaults beside SetFit on 100 texts, on DATA too
 	$(BIN)/python -m benchmarks.few_shot $(DATA) --peer $(PEERS)/bin/python $(ARGS)
+
+bench-scaling: $(READY) ## time and memory of 100 to a million texts
+	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 docs: $(DOCS_READY) ## build the documentation into build/docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
@@ -66,7 +76,7 @@ $(BIN)/python:
 
 $(READY): $(SOURCES) | $(BIN)/python
 	@echo "Installing into $(VENV); the first time takes a minute or more."
-	$(PIP) --constraint $(CONSTRAINTS) --editable '.[bench,plot,test]'
+	$(PIP) --constraint $(CONSTRAINTS) --editable '.[bench,onnx,openvino,plot,test]'
 	$(PIP) --no-deps --require-hashes --requirement requirements/embedded.txt
 	@touch $@
 

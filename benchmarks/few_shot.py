@@ -9,35 +9,19 @@ Seconds are those of loading and fitting, without imports.
 """
 
 import argparse
-import json
 import pathlib
-import subprocess
-import sys
 
-import numpy as np
 import pandas as pd
 
 from sktransformers.models.embedded import find_embedded
 
-from .quality import Task, draw, load
+from .contestants import ours
+from .running import MODEL, Contestant, measure
+from .texts import load_set, task_of
 
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-HERE = pathlib.Path(__file__).parent / "peers"
 MOST_TEST_TEXTS = 1000
-
-
-def measure(python: str, script: str, task: dict) -> dict:
-    """Run one contestant in a process of its own."""
-    finished = subprocess.run(
-        [python, str(HERE / script)],
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if finished.returncode:
-        raise RuntimeError(f"{script} failed:\n{finished.stderr[-2000:]}")
-    return json.loads(finished.stdout)
+OURS = ours("")
+THEIRS = Contestant("SetFit", "with_setfit.py")
 
 
 def main() -> None:
@@ -51,29 +35,23 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for name in options.sets if options.data else ["docstrings"]:
-        X_train, y_train, X_test, y_test = load(options.data, name)
-        tested = np.random.default_rng(0).permutation(len(X_test))[:MOST_TEST_TEXTS]
+        data = load_set(options.data, name)
         for seed in range(options.seeds):
-            X, y = draw(X_train, y_train, Task(name, options.size, seed))
-            task = {
-                "model": str(find_embedded(MODEL)),
-                "seed": seed,
-                "X": list(X),
-                "y": list(y),
-                "X_test": [X_test[row] for row in tested],
-                "y_test": [y_test[row] for row in tested],
-            }
-            ours = measure(sys.executable, "with_sktransformers.py", task)
-            theirs = measure(options.peer, "with_setfit.py", task)
+            texts = task_of(
+                data, name, size=options.size, n_test=MOST_TEST_TEXTS, seed=seed
+            )
+            task = {"model": str(find_embedded(MODEL)), "seed": seed, **texts}
+            own = measure(OURS, task)
+            theirs = measure(THEIRS, task, options.peer)
             rows.append(
                 {
                     "set": name,
                     "seed": seed,
-                    "accuracy": ours["accuracy"],
+                    "accuracy": own["accuracy"],
                     "SetFit's": theirs["accuracy"],
-                    "seconds": ours["seconds"],
+                    "seconds": own["seconds"],
                     "SetFit's seconds": theirs["seconds"],
-                    "times faster": theirs["seconds"] / ours["seconds"],
+                    "times faster": theirs["seconds"] / own["seconds"],
                 }
             )
             print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
