@@ -124,7 +124,8 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             texts, targets, weights = texts.take(kept), targets[kept], weights[kept]
 
         # Not earlier: importing torch takes longer than checking bad input.
-        from ._fitting import Data, Fit, split
+        from ._data import Data, split
+        from ._fitting import Fit
         from .models.loading import find_checkpoint
 
         checkpoint = None if go_on else find_checkpoint(self.model, self.revision)
@@ -152,21 +153,23 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             valid_data=valid,
             rng=rng,
             previous=self.model_ if go_on else None,
-            max_epochs=1 if one_epoch else self.max_epochs,
-            lr_scheduler_type="constant" if one_epoch else self.lr_scheduler_type,
+            one_epoch=one_epoch,
             optimizer_state=self.__dict__.get("_optimizer_state") if go_on else None,
         )
         with progress_bar(self):
             fitted = fit.run(
                 {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
             )
-        if not one_epoch:
-            del fitted["_optimizer_state"]
         return self._become(fitted)
 
     def _become(self, fitted: dict[str, Any]) -> Self:
         """Take on the attributes of a fit that went well, in place of the last."""
-        for name in ("n_features_in_", "feature_names_in_", "_optimizer_state"):
+        for name in (
+            "n_features_in_",
+            "feature_names_in_",
+            "_optimizer_state",
+            "_accelerated",
+        ):
             self.__dict__.pop(name, None)
         self.__dict__.update(fitted)
         return self
@@ -275,6 +278,57 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             self._warn_of_truncation(encoding)
         return encoding
 
+    def accelerate_inference(self, backend: str | None) -> Self:
+        """Predict with a runtime that is made for CPUs, or again with torch.
+
+        The fitted model is converted, in memory, and compared with torch on a few
+        texts; then every method that predicts uses the runtime. This holds until the
+        next fit, in copies and pickles too, which convert the model again when they
+        first predict. Where ``device`` or ``inference_precision`` are changed, torch
+        predicts.
+
+        Parameters
+        ----------
+        backend : {"openvino", "onnx"} or None
+            OpenVINO, in float32 or, with ``inference_precision="bfloat16"``, faster
+            and less exact; or ONNX Runtime, in float32. None: torch.
+
+        Returns
+        -------
+        self : estimator
+            The same fitted estimator.
+
+        Raises
+        ------
+        NotFittedError
+            The estimator is not fitted.
+        ImportError
+            The runtime is not installed; the message says how to.
+        ValueError
+            There is no such backend, it cannot predict in ``inference_precision``, or
+            ``device`` is not the CPU.
+        RuntimeError
+            The runtime cannot take the model, or its outputs are another's: they differ
+            by more than 0.001 (in bfloat16 0.2). The estimator is as before.
+        """
+        check_is_fitted(self)
+        accelerated = None
+        if backend is not None:
+            from ._prediction import accelerate
+            from .engine import hardware
+
+            accelerated = accelerate(
+                self.model_,
+                backend,
+                hardware.resolve_device(self.device),
+                hardware.inference_precision(self.precision, self.inference_precision),
+                self.tokenizer_,
+                self._n_columns,
+                self._length_limit,
+            )
+        self._accelerated = accelerated
+        return self
+
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the model's outputs for each text."""
         from ._prediction import predict_texts
@@ -295,14 +349,23 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         return pool_windows(vectors, encoding.owners).astype(vectors.dtype)
 
     def _place_model(self) -> tuple[Any, Any, str]:
-        """Put the model on its device; say in which precision it predicts."""
+        """Put the model on its device; return it, and what to autocast it to."""
+        from ._prediction import lower, place
         from .engine import hardware
 
         device = hardware.resolve_device(self.device)
         precision = hardware.inference_precision(
             self.precision, self.inference_precision
         )
-        return self.model_.to(device), device, precision
+        accelerated = self.__dict__.get("_accelerated")
+        if accelerated is not None and accelerated.serves(
+            self.model_, device, precision
+        ):
+            return accelerated, device, "float32"
+        model = place(self.model_, device)
+        if precision in ("bfloat16", "float16"):
+            return lower(model, precision), device, "float32"
+        return model, device, precision
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the weights on the CPU, so that they load on any machine."""
@@ -313,6 +376,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             p.device.type != "cpu" for p in model.parameters()
         ):
             state["model_"] = copy.deepcopy(model).cpu()
+            state.pop("_accelerated", None)  # of before the model moved
         return state
 
     def __sklearn_tags__(self) -> Any:

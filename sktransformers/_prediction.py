@@ -1,14 +1,63 @@
 """A model and encoded texts in; one row of outputs for each text out."""
 
 from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
 from ._targets import Target
-from .engine import inference
+from .engine import inference, runtimes
 from .text.batching import inference_batches
-from .text.encoding import Encoding
+from .text.encoding import Encoding, SpecialTokens, encode, tokenize
+
+_LOWERED: WeakKeyDictionary[torch.nn.Module, inference.LoweredModel]
+_LOWERED = WeakKeyDictionary()
+
+_LONGEST_EXAMPLE = 160  # tokens; models that look about in a window take 128
+
+
+def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """Move a model to a device, unless it is there: that alone takes a while."""
+    now = next(model.parameters()).device
+    # An array knows which device a name such as "cuda" stands for: "cuda:0", say.
+    if now != device and now != torch.empty(0, device=device).device:
+        model.to(device)
+    return model
+
+
+def lower(model: torch.nn.Module, precision: str) -> inference.LoweredModel:
+    """Return a copy in lower precision: the last one, if the model has not changed."""
+    lowered = _LOWERED.get(model)
+    if lowered is None or not lowered.serves(model, precision):
+        lowered = _LOWERED[model] = inference.LoweredModel(model, precision)
+    return lowered
+
+
+def accelerate(
+    model: torch.nn.Module,
+    backend: str,
+    device: torch.device,
+    precision: str,
+    tokenizer: Any,
+    n_columns: int,
+    limit: int,
+) -> runtimes.AcceleratedModel:
+    """Let another runtime stand in for a model, tried with padding and without."""
+    runtimes.check(backend, device, precision)
+    texts = [" ".join(str(i % 10) for i in range(n)) for n in (3, 30, 300)]
+    encoding = encode(
+        [tokenize(tokenizer, texts)] * n_columns,
+        SpecialTokens.of(tokenizer),
+        max_length=min(limit, _LONGEST_EXAMPLE),
+        window=False,
+    )
+    examples = [
+        to_tensors(encoding.pad(np.array(rows)), device) for rows in ([0, 1, 2], [1])
+    ]
+    model = place(model, device)
+    return runtimes.AcceleratedModel(model, backend, precision, examples)
 
 
 def run_model(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 _RNG = threading.RLock()
-_DTYPES = {
+DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -131,7 +131,7 @@ def autocast(
 ) -> contextlib.AbstractContextManager[None]:
     """Return a context in which matrix products use the given precision."""
     if precision in ("bfloat16", "float16"):
-        return torch.autocast(device.type, dtype=_DTYPES[precision])
+        return torch.autocast(device.type, dtype=DTYPES[precision])
     return contextlib.nullcontext()
 
 

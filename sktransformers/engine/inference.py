@@ -1,13 +1,60 @@
 """Forward passes over many rows; results come back in input order."""
 
+import copy
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from .hardware import autocast
+from .hardware import DTYPES, autocast
 
 Inputs = dict[str, torch.Tensor]
+
+
+class LoweredModel:
+    """Stands for a model in prediction; its weights are in a lower precision.
+
+    Autocast would convert them in each call, which takes longer than the work on one
+    text.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With ``embed``; not changed.
+    precision : {"bfloat16", "float16"}
+        Format of the weights.
+    """
+
+    def __init__(self, model: Any, precision: str) -> None:
+        self._precision = precision
+        self._state = _state_of(model)
+        lowered: dict[int, Any] = {
+            id(p): nn.Parameter(p.detach().to(DTYPES[precision]), requires_grad=False)
+            for p in model.parameters()
+        }
+        self._lowered = copy.deepcopy(model, lowered)
+
+    def serves(self, model: nn.Module, precision: str) -> bool:
+        """Whether it stands for this model as it is now, in that precision."""
+        return precision == self._precision and _state_of(model) == self._state
+
+    def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """Return the head's outputs, of shape (n_rows, n_outputs)."""
+        outputs: torch.Tensor = self._lowered(**inputs)
+        return outputs
+
+    def embed(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """Return one vector a row, of shape (n_rows, hidden_size)."""
+        vectors: torch.Tensor = self._lowered.embed(**inputs)
+        return vectors
+
+
+def _state_of(model: nn.Module) -> tuple[Any, ...]:
+    """Return what changes when the weights do, or move to another device."""
+    parameters = list(model.parameters())
+    return parameters[0].device, [(id(p), p._version) for p in parameters]
 
 
 def run(
