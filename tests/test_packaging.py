@@ -28,9 +28,12 @@ def release(version: str) -> list[int]:
     return numbers
 
 
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 RUNTIME = floors(
     PROJECT["project"]["dependencies"]
-    + PROJECT["project"]["optional-dependencies"]["plot"]
+    + EXTRAS["plot"]
+    + EXTRAS["onnx"]
+    + EXTRAS["openvino"]
 )
 
 
@@ -46,5 +49,5 @@ def test_the_tested_set_pins_every_dependency(name):
 
 def test_the_embedded_extra_is_the_hashed_requirement():
     text = (ROOT / "requirements" / "embedded.txt").read_text(encoding="utf-8")
-    for requirement in PROJECT["project"]["optional-dependencies"]["embedded"]:
+    for requirement in EXTRAS["embedded"]:
         assert f"{requirement} \\\n    --hash=sha256:" in text

@@ -1,0 +1,256 @@
+"""Predictions by other runtimes: torch's answers, and torch's again when undone."""
+
+import copy
+import dataclasses
+import importlib.util
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from sktransformers import TransformerClassifier
+from sktransformers.engine import runtimes
+
+TEXTS = ["a good film", "", "bad " * 50, "so sad", "this plot is rather dull", "one"]
+CLOSE = {"rtol": 0, "atol": 1e-4}
+PACKAGE = {"openvino": "openvino", "onnx": "onnxruntime"}
+
+
+def needs(backend):
+    """Skip where a runtime is not installed; importing it here would report its use."""
+    is_there = importlib.util.find_spec(PACKAGE[backend]) is not None
+    return pytest.mark.skipif(not is_there, reason=f"the extra {backend!r}")
+
+
+needs_openvino = needs("openvino")
+BACKENDS = [pytest.param(backend, marks=needs(backend)) for backend in PACKAGE]
+
+
+@pytest.fixture
+def classifier(fitted_classifier):
+    """Return a fitted classifier that a test may change."""
+    return copy.deepcopy(fitted_classifier)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Put a runtime that is always there in OpenVINO's place; return its calls."""
+    calls = []
+
+    def by_torch(module, inputs, precision):
+        def run(arrays):
+            calls.append(arrays[0].shape)
+            outputs = module(*[torch.from_numpy(array) for array in arrays])
+            return outputs.detach().numpy() + np.float32([1e-5, 0])
+
+        return run
+
+    install(monkeypatch, packages=(), compile=by_torch)
+    return calls
+
+
+def install(monkeypatch, **changes):
+    runtime = dataclasses.replace(runtimes._RUNTIMES["openvino"], **changes)
+    monkeypatch.setitem(runtimes._RUNTIMES, "openvino", runtime)
+
+
+def fit(model, X, y, **params):
+    params = {"max_epochs": 1, "learning_rate": 1e-2, "batch_size": 16, **params}
+    return TransformerClassifier(model, device="cpu", random_state=0, **params).fit(
+        X, y
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_method_gives_the_answers_of_torch(backend, classifier, monkeypatch):
+    expected = copy.deepcopy(classifier)
+    assert classifier.accelerate_inference(backend) is classifier
+    np.testing.assert_array_equal(classifier.predict(TEXTS), expected.predict(TEXTS))
+    for method in ("predict_proba", "decision_function", "transform"):
+        answers = getattr(classifier, method)(TEXTS)
+        np.testing.assert_allclose(answers, getattr(expected, method)(TEXTS), **CLOSE)
+
+    alone = [classifier.predict_proba([text])[0] for text in TEXTS]
+    together = classifier.predict_proba(TEXTS)
+    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-6)
+
+    monkeypatch.setattr(classifier.model_, "forward", None)
+    np.testing.assert_array_equal(classifier.predict_proba(TEXTS), together)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("openvino", marks=needs_openvino),
+        pytest.param("onnx", marks=[needs("onnx"), pytest.mark.slow]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["roberta", "distilbert", "gpt2", "modernbert"])
+def test_other_architectures(kind, backend, tiny_models, sentences):
+    classifier = fit(tiny_models[kind], *sentences)
+    expected = classifier.decision_function(TEXTS)
+    classifier.accelerate_inference(backend)
+    np.testing.assert_allclose(classifier.decision_function(TEXTS), expected, **CLOSE)
+
+
+@needs_openvino
+def test_pairs_with_several_labels(tiny_model, sentences):
+    texts = sentences[0]
+    X = list(zip(texts, reversed(texts), strict=True))
+    y = np.array([["good" in a, "bad" in a or "bad" in b] for a, b in X], dtype=int)
+    classifier = fit(tiny_model, X, y)
+    pairs = [*X[:5], ("good plot", "bad"), ("", "")]
+    expected = classifier.predict_proba(pairs)
+    classifier.accelerate_inference("openvino")
+    np.testing.assert_allclose(classifier.predict_proba(pairs), expected, **CLOSE)
+    swapped = classifier.predict_proba([(b, a) for a, b in pairs])
+    assert not np.allclose(swapped, expected, **CLOSE)
+
+
+@needs_openvino
+def test_windows(classifier):
+    classifier.set_params(long_text="window", max_length=12)
+    expected = classifier.predict_proba(TEXTS), classifier.transform(TEXTS)
+    classifier.accelerate_inference("openvino")
+    np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected[0], **CLOSE)
+    np.testing.assert_allclose(classifier.transform(TEXTS), expected[1], **CLOSE)
+
+
+@needs_openvino
+def test_bfloat16_is_near_and_float32_is_nearer(classifier):
+    expected = classifier.predict_proba(TEXTS)
+    classifier.accelerate_inference("openvino")
+    exact = abs(classifier.predict_proba(TEXTS) - expected).max()
+    classifier.set_params(inference_precision="bfloat16")
+    near = abs(
+        classifier.accelerate_inference("openvino").predict_proba(TEXTS) - expected
+    ).max()
+    assert exact < 1e-5 < near < 0.05
+
+
+@needs_openvino
+def test_nothing_is_said_written_or_reported(classifier, capfd, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    classifier.accelerate_inference("openvino").transform(TEXTS)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+    assert "openvino_telemetry" not in sys.modules
+
+
+def test_none_undoes_it(classifier, fake):
+    before = classifier.predict_proba(TEXTS)
+    assert not (
+        classifier.accelerate_inference("openvino").predict_proba(TEXTS) == before
+    ).all()
+    classifier.accelerate_inference(None)
+    np.testing.assert_array_equal(classifier.predict_proba(TEXTS), before)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda estimator: pickle.loads(pickle.dumps(estimator))]
+)
+def test_copies_and_pickles_keep_it(classifier, fake, copied):
+    other = copied(classifier.accelerate_inference("openvino"))
+    fake.clear()
+    answers = other.predict_proba(TEXTS)
+    assert fake
+    np.testing.assert_array_equal(answers, classifier.predict_proba(TEXTS))
+
+
+def test_a_pickle_holds_the_weights_once(classifier, fake):
+    size = len(pickle.dumps(classifier))
+    weights = sum(p.nbytes for p in classifier.model_.parameters())
+    classifier.accelerate_inference("openvino")
+    assert len(pickle.dumps(classifier)) - size < weights / 2
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_fit_drops_it(classifier, fake, sentences, method):
+    getattr(classifier.accelerate_inference("openvino"), method)(*sentences)
+    fake.clear()
+    classifier.predict(TEXTS)
+    assert fake == []
+    assert not hasattr(clone(classifier), "_accelerated")
+
+
+def test_torch_predicts_where_the_parameters_are_others(classifier, fake):
+    classifier.accelerate_inference("openvino")
+    fake.clear()
+    classifier.set_params(inference_precision="bfloat16").predict(TEXTS)
+    assert fake == []
+    classifier.set_params(inference_precision=None).predict(TEXTS)
+    assert fake
+
+
+@needs_openvino
+def test_threads_may_predict_at_once(classifier):
+    texts = [TEXTS[i:] + ["good " * i] for i in range(6)]
+    expected = [classifier.transform(X) for X in texts]
+    classifier.accelerate_inference("openvino")
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(5):
+            for got, wanted in zip(
+                pool.map(classifier.transform, texts), expected, strict=True
+            ):
+                np.testing.assert_allclose(got, wanted, **CLOSE)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnx"])
+def test_a_missing_package_is_named(classifier, monkeypatch, backend):
+    monkeypatch.setitem(sys.modules, PACKAGE[backend], None)
+    with pytest.raises(ImportError, match=rf"sktransformers-text\[{backend}\]"):
+        classifier.accelerate_inference(backend)
+    assert not hasattr(classifier, "_accelerated")
+
+
+def fail(module, inputs, precision):
+    raise KeyError("no such operation")
+
+
+def lie(module, inputs, precision):
+    return lambda arrays: module(*inputs).numpy()[: len(arrays[0])]
+
+
+@pytest.mark.parametrize(
+    ("compile", "message"), [(fail, "no such operation"), (lie, "are off by")]
+)
+def test_a_model_that_is_not_understood_stays_with_torch(
+    classifier, monkeypatch, compile, message
+):
+    before = classifier.predict_proba(TEXTS)
+    install(monkeypatch, packages=(), compile=compile)
+    with pytest.raises(RuntimeError, match=message) as caught:
+        classifier.accelerate_inference("openvino")
+    assert caught.value.__cause__ is not None
+    np.testing.assert_array_equal(classifier.predict_proba(TEXTS), before)
+
+
+@pytest.mark.parametrize(
+    ("backend", "params", "message"),
+    [
+        ("tensorrt", {}, "'onnx', 'openvino'.*Got 'tensorrt'"),
+        ("onnx", {"inference_precision": "bfloat16"}, "float32, not in bfloat16"),
+        ("openvino", {"inference_precision": "float16"}, "not in float16"),
+        ("openvino", {"precision": "float64"}, "not in float64"),
+    ],
+)
+def test_what_no_runtime_can_do_is_refused(classifier, backend, params, message):
+    with pytest.raises(ValueError, match=message):
+        classifier.set_params(**params).accelerate_inference(backend)
+
+
+def test_it_is_for_the_cpu():
+    with pytest.raises(ValueError, match=r"set_params\(device='cpu'\)"):
+        runtimes.check("openvino", torch.device("cuda"), "float32")
+
+
+def test_it_needs_a_fit(tiny_classifier):
+    with pytest.raises(NotFittedError):
+        tiny_classifier.accelerate_inference("openvino")
