@@ -295,7 +295,8 @@ class Fit:
         data = self.train_data
         weights = data.step_weights[rows] / n_rows_in_step
         dtype = hardware.weights_dtype(self.precision)
-        inputs = to_tensors(data.encoding.pad(rows), self.device)
+        arrays = data.encoding.pad(rows, few_widths=True)
+        inputs = to_tensors(arrays, self.device)
         if self.frozen is not None:
             inputs["rows"] = torch.from_numpy(rows)
         return Batch(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 from scipy.special import expit, logsumexp
-from scipy.special import softmax as scipy_softmax
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
@@ -98,7 +97,10 @@ class LabelTarget:
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Return class probabilities, of shape (n_rows, n_classes), as float64."""
-        return scipy_softmax(outputs.astype(np.float64), axis=1)
+        # SciPy's softmax does the same, but takes ten times as long for one text.
+        outputs = outputs.astype(np.float64)
+        odds = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
 
     def outputs_of(self, probabilities: np.ndarray) -> np.ndarray:
         """Return outputs that have the given probabilities."""

@@ -1,9 +1,11 @@
 """Texts become ids: the same ids that the tokenizers themselves would give."""
 
 import copy
+import gc
 import importlib.util
 import itertools
 import tracemalloc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -363,6 +365,50 @@ def test_many_short_texts_take_little_memory():
     assert peak < 300 * len(texts)
 
 
+def test_the_ids_of_long_texts_exist_at_most_twice():
+    tokenizer = make_word_tokenizer("bert")
+    texts = ["good film " * 50] * 4_000
+    n_ids = 102 * len(texts)
+    special = SpecialTokens.of(tokenizer)
+    tracemalloc.start()
+    try:
+        encoding = encode(
+            [tokenize(tokenizer, texts)], special, max_length=128, window=False
+        )
+        kept, peak = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        half = encoding.take(np.arange(0, 4_000, 2))
+        _, peak_of_take = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(encoding.ids.values) == 2 * len(half.ids.values) == n_ids
+    # 4 bytes an id, an offset of 8 bytes and an owner of 4 a text.
+    assert kept < 4.4 * n_ids + 20 * len(texts)
+    # The bare ids and the joined ones, and what a part of the texts takes meanwhile.
+    assert peak < 8.4 * n_ids + 100 * len(texts) + 4_000_000
+    assert peak_of_take < kept + 4 * n_ids
+
+
+def test_a_tokenizer_is_asked_for_its_special_tokens_once_and_not_kept():
+    tokenizer = make_word_tokenizer("bert")
+    special = SpecialTokens.of(tokenizer)
+    assert SpecialTokens.of(tokenizer) is special
+    assert SpecialTokens.of(make_word_tokenizer("roberta")) != special
+    kept = weakref.ref(tokenizer)
+    del tokenizer
+    gc.collect()
+    assert kept() is None
+
+
+def test_state_that_a_user_sets_later_does_no_harm(tokenizer):
+    tokenizer = copy.deepcopy(tokenizer)
+    texts = ["film plot actor " * 30, "a"]
+    before = rows_of(encode_texts(tokenizer, texts).ids)
+    padding = tokenizer.pad_token_id is not None
+    tokenizer(texts, truncation=True, max_length=4, padding=padding)
+    assert rows_of(encode_texts(tokenizer, texts).ids) == before
+
+
 def toy_special(**changes):
     values = {
         "prefix": [101],
@@ -500,3 +546,25 @@ def test_ragged_keeps_its_rows(rows):
     assert ragged.lengths.tolist() == [len(row) for row in rows]
     if rows:
         assert rows_of(ragged) == rows
+
+
+def test_few_widths_differ_by_padding_alone():
+    word_tokenizer = make_word_tokenizer("bert")
+    texts = [" ".join(["film"] * n) for n in range(61)]
+    encoding = encode(
+        [tokenize(word_tokenizer, texts)],
+        SpecialTokens.of(word_tokenizer),
+        max_length=60,
+        window=False,
+    )
+    widths = set()
+    for row in range(61):
+        exact = encoding.pad(np.array([row]))
+        padded = encoding.pad(np.array([row]), few_widths=True)
+        length, width = (a["input_ids"].shape[1] for a in (exact, padded))
+        assert length <= width <= min(60, length * 9 // 8)  # never past max_length
+        for name, values in exact.items():
+            assert np.array_equal(padded[name][:, :length], values)
+        assert not padded["attention_mask"][:, length:].any()
+        widths.add(width)
+    assert len(widths) < 35

@@ -5,15 +5,18 @@ set different lengths corrupt each other. Special tokens, cutting and windows ar
 array work, here and in :mod:`.windows`.
 """
 
-from collections.abc import Iterable
+import functools
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from .windows import cut_rows
 
-_CHUNK = 4096  # texts tokenized at a time, so that Python lists stay few
+_CHUNK = 512  # rows worked on at a time, so that intermediate results stay small
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,16 @@ class Ragged:
     @property
     def lengths(self) -> np.ndarray:
         """Number of values in each row, of shape (n_rows,)."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     @classmethod
     def from_rows(cls, rows: Iterable[list[int]]) -> "Ragged":
         """Build from an iterable of lists."""
-        rows = list(rows)
-        values = np.concatenate(
-            [np.asarray(row, dtype=np.int32) for row in rows]
-            or [np.empty(0, dtype=np.int32)]
-        )
-        return cls(values, _offsets(np.array([len(row) for row in rows], dtype=int)))
+        values, offsets = array("i"), array("q", [0])
+        for row in rows:
+            values.fromlist(row)
+            offsets.append(len(values))
+        return cls(np.asarray(values, np.int32), np.asarray(offsets, np.int64))
 
 
 @dataclass(frozen=True)
@@ -88,22 +90,36 @@ class Encoding:
 
     def take(self, texts: np.ndarray) -> "Encoding":
         """Return the windows of the texts at the given ascending positions."""
-        rows = np.flatnonzero(np.isin(self.owners, texts))
-        lengths = self.lengths[rows]
-        source = ranges(self.ids.offsets[rows], lengths)
+        rows = np.isin(self.owners, texts)
+        tokens = np.repeat(rows, self.lengths)
         return Encoding(
-            Ragged(self.ids.values[source], _offsets(lengths)),
-            None if self.type_ids is None else self.type_ids[source],
-            np.searchsorted(texts, self.owners[rows]),
+            Ragged(self.ids.values[tokens], _offsets(self.lengths[rows])),
+            None if self.type_ids is None else self.type_ids[tokens],
+            np.searchsorted(texts, self.owners[rows]).astype(self.owners.dtype),
             n_texts=len(texts),
             n_truncated=self.n_truncated,
             pad_id=self.pad_id,
         )
 
-    def pad(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the given windows as rectangular arrays, padded on the right."""
-        starts, lengths = self.ids.offsets[rows], self.lengths[rows]
-        mask = np.arange(lengths.max()) < lengths[:, None]
+    @functools.cached_property
+    def longest(self) -> int:
+        """Number of tokens in the longest window."""
+        return int(self.lengths.max())
+
+    def pad(self, rows: np.ndarray, *, few_widths: bool = False) -> dict[str, Any]:
+        """Return the given windows as rectangular arrays, padded on the right.
+
+        With ``few_widths`` they are padded to one of a few widths, at most one part in
+        eight more than the longest has: kernels that are generated for the shape of
+        their matrices then serve many batches.
+        """
+        starts = self.ids.offsets[rows]
+        lengths = self.ids.offsets[rows + 1] - starts  # not of all rows: there are many
+        width = int(lengths.max())
+        if few_widths:
+            step = 1 << max(0, (width - 1).bit_length() - 4)  # 8 to each doubling
+            width = min(-(-width // step) * step, self.longest)
+        mask = np.arange(width) < lengths[:, None]
         source = ranges(starts, lengths)
         arrays = {"input_ids": np.full(mask.shape, self.pad_id, dtype=np.int64)}
         arrays["input_ids"][mask] = self.ids.values[source]
@@ -127,6 +143,14 @@ class SpecialTokens:
 
     @classmethod
     def of(cls, tokenizer: Any) -> "SpecialTokens":
+        """Return those of a tokenizer, which are read off it once."""
+        special = _SPECIAL_TOKENS.get(tokenizer)
+        if special is None:
+            special = _SPECIAL_TOKENS[tokenizer] = cls._read(tokenizer)
+        return special
+
+    @classmethod
+    def _read(cls, tokenizer: Any) -> "SpecialTokens":
         """Read them off a tokenizer, by encoding two words with and without."""
         single = tokenizer("a")["input_ids"]
         pair = tokenizer("a", "a")
@@ -158,6 +182,9 @@ class SpecialTokens:
         return len(self.prefix) + len(self.suffix) + n_separators
 
 
+_SPECIAL_TOKENS: WeakKeyDictionary[Any, SpecialTokens] = WeakKeyDictionary()
+
+
 def tokenize(tokenizer: Any, texts: list[str]) -> Ragged:
     """Tokenize texts without special tokens, padding or truncation.
 
@@ -173,20 +200,31 @@ def tokenize(tokenizer: Any, texts: list[str]) -> Ragged:
     Ragged
         The ids of each text.
     """
+    return Ragged.from_rows(_rows_of_ids(tokenizer, texts))
+
+
+def _rows_of_ids(tokenizer: Any, texts: list[str]) -> Iterator[list[int]]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    parts = []
+    if backend is not None:
+        _forget_settings(tokenizer, backend)
     for start in range(0, len(texts), _CHUNK):
         chunk = [_encodable(text) for text in texts[start : start + _CHUNK]]
-        if backend is not None:
-            encoded = backend.encode_batch_fast(chunk, add_special_tokens=False)
-            parts.append(Ragged.from_rows(item.ids for item in encoded))
-        else:
+        if backend is None:
             encoded = tokenizer(chunk, add_special_tokens=False, verbose=False)
-            parts.append(Ragged.from_rows(encoded["input_ids"]))
-    return Ragged(
-        np.concatenate([part.values for part in parts]),
-        _offsets(np.concatenate([part.lengths for part in parts])),
-    )
+            yield from encoded["input_ids"]
+        else:
+            for item in backend.encode_batch_fast(chunk, add_special_tokens=False):
+                yield item.ids
+
+
+def _forget_settings(tokenizer: Any, backend: Any) -> None:
+    """Undo what a user's own call of the tokenizer may have left on it."""
+    if backend.truncation is not None:
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
+    if backend.encode_special_tokens != tokenizer.split_special_tokens:
+        backend.encode_special_tokens = tokenizer.split_special_tokens
 
 
 def encode(
@@ -215,45 +253,30 @@ def encode(
         One row for each window.
     """
     capacity = max_length - special.count(len(columns))
-    lengths = np.stack([column.lengths for column in columns], axis=1)
+    lengths = np.array([column.lengths for column in columns]).T
     owners, starts, sizes, n_truncated = cut_rows(lengths, capacity, window=window)
 
-    # A row is a sequence of pieces: constants and slices of the columns. Their sizes
-    # say where each goes in the flat output, and so each is copied in one go.
-    pieces: list[tuple[Any, np.ndarray | None, np.ndarray, int]] = []
-    n_windows = len(owners)
-
-    def add_constant(ids: list[int], kind: int) -> None:
-        if ids:
-            pieces.append((ids, None, np.full(n_windows, len(ids)), kind))
-
-    add_constant(special.prefix, 0)
-    for number, column in enumerate(columns):
-        if number:
-            add_constant(special.separator, min(number - 1, 1))
-        begin = column.offsets[:-1][owners] + starts[:, number]
-        pieces.append((column.values, begin, sizes[:, number], min(number, 1)))
-    add_constant(special.suffix, min(len(columns) - 1, 1))
+    n_ids = sizes.sum(axis=1) + special.count(len(columns))
     if special.empty:
-        missing = sizes.sum(axis=1) == 0
-        filler = np.asarray(special.empty, dtype=np.int32)
-        pieces.append(
-            (filler, np.zeros(n_windows, dtype=int), missing * len(filler), 0)
-        )
-
-    offsets = _offsets(np.sum([size for _, _, size, _ in pieces], axis=0))
-    values = np.empty(offsets[-1], dtype=np.int32)
+        n_ids[~sizes.any(axis=1)] += 1
+    offsets = _offsets(n_ids)
+    # What is left of this at the end is the one token of a text without tokens.
+    values = np.full(offsets[-1], (special.empty or [0])[0], dtype=np.int32)
     needs_types = special.has_types and len(columns) > 1
     types = np.zeros(offsets[-1], dtype=np.uint8) if needs_types else None
-    position = offsets[:-1].copy()
-    for ids, begin, size, kind in pieces:
-        target = ranges(position, size)
-        values[target] = (
-            np.tile(ids, n_windows) if begin is None else ids[ranges(begin, size)]
-        )
-        if types is not None:
-            types[target] = kind
-        position += size
+    for first in range(0, len(owners), _CHUNK):
+        rows = slice(first, first + _CHUNK)
+        position = _write(special.prefix, values, offsets[:-1][rows])
+        for number, column in enumerate(columns):
+            if number > 0:
+                position = _write(special.separator, values, position)
+            if number == 1 and types is not None:
+                types[ranges(position, offsets[1:][rows] - position)] = 1
+            begin = column.offsets[owners[rows]] + starts[rows, number]
+            size = sizes[rows, number]
+            values[ranges(position, size)] = column.values[ranges(begin, size)]
+            position = position + size
+        _write(special.suffix, values, position)
     return Encoding(
         Ragged(values, offsets),
         types,
@@ -264,15 +287,27 @@ def encode(
     )
 
 
+def _write(ids: list[int], values: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Write the same ids at each position; return the positions after them."""
+    for token in ids:
+        values[position] = token
+        position = position + 1
+    return position
+
+
 def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return the concatenation of ``arange(start, start + size)``."""
+    if len(starts) == 1:  # a text alone should not wait for seven small steps
+        return np.arange(starts[0], starts[0] + sizes[0])
     ends = np.cumsum(sizes)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total) + np.repeat(starts - (ends - sizes), sizes)
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def _find(ids: list[int], wanted: list[int]) -> int:

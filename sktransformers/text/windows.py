@@ -31,11 +31,13 @@ def cut_rows(
         Rows of which some tokens are in no window.
     """
     n_rows, n_columns = lengths.shape
-    owners = np.arange(n_rows)
+    owners = np.arange(n_rows, dtype=np.int32)  # half the memory, and enough
     too_long = lengths.sum(axis=1) > capacity
+    if not too_long.any():
+        return owners, np.zeros(lengths.shape, dtype=int), lengths, 0
     sizes = lengths.copy()
     sizes[too_long] = share(lengths[too_long], capacity)
-    if not window or not too_long.any():
+    if not window:
         return owners, np.zeros_like(sizes), sizes, int(too_long.sum())
 
     longest = lengths.argmax(axis=1)
