@@ -43,6 +43,8 @@ def resolve_device(device: str) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise _unknown_device(device) from error
+    if resolved.type == "cpu":
+        return resolved
     n_cuda = torch.cuda.device_count()
     missing_cuda = resolved.type == "cuda" and (resolved.index or 0) >= n_cuda
     missing_mps = resolved.type == "mps" and not torch.backends.mps.is_available()
