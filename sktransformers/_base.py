@@ -271,7 +271,8 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _encode_fitted(self, X: Any) -> "Encoding":
         """Check and encode X for prediction."""
-        check_is_fitted(self)
+        if "model_" not in vars(self):  # the check takes as long as reading a text
+            check_is_fitted(self)
         texts = self._check_texts(X)
         encoding = self._encode(texts, self.tokenizer_, self._length_limit)
         if not self.n_truncated_:  # else fit has warned already

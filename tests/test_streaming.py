@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import make_sentences
 
-PARTS = [make_sentences(n, seed=n)[0] for n in (40, 7, 90, 1, 33, 64)]
+PARTS = [make_sentences(n, seed=n)[0] for n in (200, 35, 450, 1, 165, 320)]
 
 
 def count_tensors():
@@ -35,7 +35,7 @@ def test_predicting_part_after_part_keeps_nothing(fitted_classifier):
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert after - before < 10_000  # the ids of one round alone take twice that
+    assert after - before < 100_000  # the ids of the five rounds take 700,000
     assert count_tensors() == n_tensors
 
 
