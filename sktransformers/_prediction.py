@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ._targets import Target
-from .engine import inference, runtimes
+from .engine import hardware, inference, runtimes
 from .text.batching import inference_batches
 from .text.encoding import Encoding, SpecialTokens, encode, tokenize
 
@@ -71,9 +71,12 @@ def run_model(
         (rows, to_tensors(encoding.pad(rows), device))
         for rows in inference_batches(encoding.lengths)
     )
-    return inference.run(
+    outputs = inference.run(
         forward, batches, len(encoding), device=device, precision=precision
     )
+    if len(encoding) > 1:  # one text alone is not worth the time
+        hardware.return_memory(device)
+    return outputs
 
 
 def predict_texts(
