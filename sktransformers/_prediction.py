@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ._targets import Target
-from .engine import hardware, inference, runtimes
+from .engine import inference, runtimes
 from .text.batching import inference_batches
 from .text.encoding import Encoding, SpecialTokens, encode, tokenize
 
@@ -71,12 +71,9 @@ def run_model(
         (rows, to_tensors(encoding.pad(rows), device))
         for rows in inference_batches(encoding.lengths)
     )
-    outputs = inference.run(
+    return inference.run(
         forward, batches, len(encoding), device=device, precision=precision
     )
-    if len(encoding) > 1:  # one text alone is not worth the time
-        hardware.return_memory(device)
-    return outputs
 
 
 def predict_texts(

@@ -1,13 +1,8 @@
 """Device and number format: what runs where, and in which precision."""
 
 import contextlib
-import ctypes
-import functools
-import os
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 
@@ -18,9 +13,6 @@ DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
-
-_MOST_FREED = 256 * 2**20  # bytes
-_least_resident = 0
 
 
 def resolve_device(device: str) -> torch.device:
@@ -168,40 +160,3 @@ def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
             yield
         finally:
             torch.mps.set_rng_state(state)
-
-
-def return_memory(device: torch.device) -> None:
-    """Give memory that was freed back to the system, once much of it has piled up.
-
-    On a CPU a small kernel is cached for each shape of a batch. It comes to lie between
-    arrays that are freed, and the C library of most Linux systems keeps their memory,
-    though larger arrays find no room in it: hundreds of shapes cost gigabytes.
-
-    Parameters
-    ----------
-    device : torch.device
-        Where the model runs; nothing is done but on a CPU.
-    """
-    global _least_resident
-    trim = _malloc_trim()
-    if device.type != "cpu" or trim is None:
-        return
-    resident = _resident_bytes()
-    if resident > _least_resident + _MOST_FREED:
-        trim(0)
-        _least_resident = _resident_bytes()
-    else:
-        _least_resident = min(_least_resident, resident)
-
-
-@functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    if sys.platform != "linux":
-        return None
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
-
-
-def _resident_bytes() -> int:
-    """Return the memory that the process holds now."""
-    pages = Path("/proc/self/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGESIZE")
