@@ -8,21 +8,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import datasets, exceptions, inspection
+    from . import datasets, exceptions, inspection, metrics
     from ._classifier import TransformerClassifier
+    from ._tagger import TransformerTagger
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "TransformerClassifier",
+    "TransformerTagger",
     "__version__",
     "datasets",
     "exceptions",
     "inspection",
+    "metrics",
 ]
 
-_HOME_OF = {"TransformerClassifier": "._classifier"}
-_SUBPACKAGES = {"datasets", "exceptions", "inspection"}
+_HOME_OF = {
+    "TransformerClassifier": "._classifier",
+    "TransformerTagger": "._tagger",
+}
+_SUBPACKAGES = {"datasets", "exceptions", "inspection", "metrics"}
 
 
 def __getattr__(name: str) -> Any:

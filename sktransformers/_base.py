@@ -19,12 +19,12 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     _check_feature_names,
-    _check_sample_weight,
     _get_feature_names,
     check_is_fitted,
 )
 
 from ._callbacks import progress_bar
+from ._data import Data, split, weigh
 from ._targets import Target
 from .exceptions import TextValueError, TruncationWarning
 from .text.inputs import Texts, check_texts
@@ -82,6 +82,9 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         "verbose": ["verbose"],
     }
 
+    # What a trained head must be for, in the words of transformers.
+    _task = "SequenceClassification"
+
     @abstractmethod
     def _check_y(self, y: Any) -> np.ndarray:
         """Check y and return it as an array."""
@@ -115,16 +118,15 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         """
         texts = self._check_texts(X) if go_on else self._check_X(X)
         labels = self._check_y(y)
-        check_consistent_length(texts, labels)
+        self._check_lengths(texts, labels)
         target = self._make_target(labels) if target is None else target
-        targets = target.encode(labels)
-        weights = self._weights(sample_weight, labels, target)
-        kept = np.flatnonzero(weights)
+        kept, targets, weights = weigh(
+            labels, target, sample_weight, getattr(self, "class_weight", None)
+        )
         if len(kept) < len(texts):
-            texts, targets, weights = texts.take(kept), targets[kept], weights[kept]
+            texts = texts.take(kept)
 
         # Not earlier: importing torch takes longer than checking bad input.
-        from ._data import Data, split
         from ._fitting import Fit
         from .models.loading import find_checkpoint
 
@@ -136,7 +138,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         rng = self._make_rng()
         data, valid = Data(encoding, targets, weights), None
         if self.early_stopping and not one_epoch:
-            rows, held_out = split(targets, self.validation_fraction, rng)
+            rows, held_out = split(data, self.validation_fraction, rng)
             data, valid = data.take(rows), data.take(held_out)
         fit = Fit(
             estimator=self,
@@ -174,22 +176,6 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         self.__dict__.update(fitted)
         return self
 
-    def _weights(self, sample_weight: Any, y: np.ndarray, target: Target) -> np.ndarray:
-        """Return each text's weight; one of weight 0 is as if it were not there."""
-        weights = _check_sample_weight(
-            sample_weight, y, dtype=np.float64, ensure_non_negative=True, copy=True
-        )
-        used = np.flatnonzero(weights)
-        if len(used):
-            class_weight = getattr(self, "class_weight", None)
-            weights[used] *= target.weights(y[used], class_weight)
-        if not weights.any():
-            raise ValueError(
-                "Sample weights are all zero, so no text is left to learn from. At "
-                "least one must be positive, and its class_weight too."
-            )
-        return np.asarray(weights)
-
     def _make_rng(self) -> np.random.Generator:
         """Return a generator of our own: drawing from it changes no global state."""
         state = self.random_state
@@ -213,13 +199,8 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         from .text.encoding import SpecialTokens, encode, tokenize
 
         special = SpecialTokens.of(tokenizer)
-        max_length = self.max_length or min(limit, _LONGEST_DEFAULT)
         least = special.count(len(texts.columns)) + len(texts.columns)
-        if not least <= max_length <= limit:
-            raise ValueError(
-                f"max_length={max_length} must be between {least} (the special tokens "
-                f"and one of each text) and {limit}, the limit of the model."
-            )
+        max_length = self._check_max_length(least, limit)
         columns = [tokenize(tokenizer, column) for column in texts.columns]
         if self.long_text == "error":
             lengths = np.sum([column.lengths for column in columns], axis=0)
@@ -238,6 +219,16 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             window=self.long_text == "window",
         )
 
+    def _check_max_length(self, least: int, limit: int) -> int:
+        """Return how many tokens the model is given at most."""
+        max_length = self.max_length or min(limit, _LONGEST_DEFAULT)
+        if not least <= max_length <= limit:
+            raise ValueError(
+                f"max_length={max_length} must be between {least} (the special tokens "
+                f"and one of each text) and {limit}, the limit of the model."
+            )
+        return int(max_length)
+
     def _warn_of_truncation(self, encoding: "Encoding") -> None:
         if encoding.n_truncated:
             warnings.warn(
@@ -250,6 +241,14 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
     def _check_X(self, X: Any) -> Texts:
         """Check X by itself: the one place where it enters."""
         return check_texts(X)
+
+    def _check_lengths(self, texts: Texts, labels: np.ndarray) -> None:
+        """Check that X and y belong together."""
+        check_consistent_length(texts, labels)
+
+    def _pooling_of(self, checkpoint: Any, target: Target) -> str:
+        """Choose what the head reads."""
+        return self.pooling
 
     def _check_texts(self, X: Any) -> Texts:
         """Check X against what the estimator was fitted on."""
@@ -326,6 +325,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
                 self.tokenizer_,
                 self._n_columns,
                 self._length_limit,
+                at_positions=self._task == "TokenClassification",
             )
         self._accelerated = accelerated
         return self

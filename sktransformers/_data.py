@@ -3,9 +3,11 @@
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import _check_sample_weight
 
 from .text.encoding import Encoding
 
@@ -18,10 +20,11 @@ class Data:
     ----------
     encoding : Encoding
         A row for each window.
-    targets : ndarray of shape (n_texts, ...)
-        As the target encodes them.
-    weights : ndarray of shape (n_texts,)
-        Weight of each text in the loss.
+    targets : ndarray of shape (n_targets, ...)
+        As the target encodes them: one for each text; or where the encoding says what
+        is read off a window, one for each output.
+    weights : ndarray of shape (n_targets,)
+        Weight of each target in the loss.
     """
 
     encoding: Encoding
@@ -30,33 +33,102 @@ class Data:
 
     def take(self, texts: np.ndarray) -> "Data":
         """Return the texts at the given ascending positions."""
-        return Data(self.encoding.take(texts), self.targets[texts], self.weights[texts])
+        kept = texts
+        if self.encoding.positions is not None:
+            windows = np.flatnonzero(np.isin(self.encoding.owners, texts))
+            kept = self.encoding.outputs_of(windows)
+        return Data(self.encoding.take(texts), self.targets[kept], self.weights[kept])
 
     @functools.cached_property
-    def window_weights(self) -> np.ndarray:
-        """Weights of the windows: those of a text share its weight."""
-        owners = self.encoding.owners
+    def target_of_output(self) -> np.ndarray:
+        """Position of each output's target: windows of a text share the text's."""
+        if self.encoding.positions is None:
+            return self.encoding.owners
+        return np.arange(self.encoding.n_outputs)
+
+    @functools.cached_property
+    def output_weights(self) -> np.ndarray:
+        """Weights of the outputs: those of one target share its weight."""
+        owners = self.target_of_output
         return self.weights[owners] / np.bincount(owners)[owners]
 
     @functools.cached_property
     def step_weights(self) -> np.ndarray:
         """The same with mean 1: their size must not scale the gradients."""
-        return self.window_weights / self.window_weights.mean()
+        return self.output_weights / self.output_weights.mean()
+
+    @functools.cached_property
+    def n_targets(self) -> np.ndarray:
+        """Number of targets of each text, of shape (n_texts,)."""
+        if self.encoding.positions is None:
+            return np.ones(self.encoding.n_texts, dtype=np.int64)
+        counts = np.bincount(
+            self.encoding.owners,
+            weights=self.encoding.output_counts,
+            minlength=self.encoding.n_texts,
+        )
+        return counts.astype(np.int64)
 
 
-def split(
-    targets: np.ndarray,
-    fraction: float,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Choose the rows to train on and those to hold out.
+def weigh(
+    y: np.ndarray, target: Any, sample_weight: Any, class_weight: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Encode and weigh what is to be learned; leave out what has no weight.
 
     Parameters
     ----------
-    targets : ndarray of shape (n_texts, ...)
-        Integers of one dimension are held out in equal shares of each.
+    y : ndarray of shape (n_texts, ...)
+        Checked labels.
+    target : Target
+        What they are.
+    sample_weight : array-like of shape (n_texts,) or None
+        The weight of each text.
+    class_weight : dict, "balanced" or None
+        The weights of the classes.
+
+    Returns
+    -------
+    texts : ndarray of shape (n_kept,)
+        Positions of the texts of which some target has a weight.
+    targets, weights : ndarray of shape (n_targets, ...)
+        Encoded targets of these texts, and their weights.
+
+    Raises
+    ------
+    ValueError
+        The weights are no weights, or all of them are zero.
+    """
+    targets = target.encode(y)
+    by_text = _check_sample_weight(
+        sample_weight, y, dtype=np.float64, ensure_non_negative=True, copy=True
+    )
+    owners = np.repeat(np.arange(len(y)), target.counts(y))
+    weights = by_text[owners]
+    used = np.flatnonzero(weights)
+    if len(used):
+        weights[used] *= target.weights(targets[used], class_weight)
+    if not weights.any():
+        raise ValueError(
+            "Sample weights are all zero, so no text is left to learn from. At least "
+            "one must be positive, and its class_weight too."
+        )
+    totals = np.bincount(owners, weights, minlength=len(y))
+    kept = totals[owners] > 0
+    return np.flatnonzero(totals), targets[kept], weights[kept]
+
+
+def split(
+    data: Data, fraction: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the texts to train on and those to hold out.
+
+    Parameters
+    ----------
+    data : Data
+        Where each text has one integer as its target, equal shares of each integer
+        are held out.
     fraction : float
-        Share of the rows to hold out.
+        Share of the texts to hold out.
     rng : numpy.random.Generator
         Source of the choice.
 
@@ -68,12 +140,14 @@ def split(
     Raises
     ------
     ValueError
-        There are too few rows to hold any out.
+        There are too few texts to hold any out.
     """
-    rows = np.arange(len(targets))
+    targets = data.targets
+    rows = np.arange(data.encoding.n_texts)
     n_valid = math.ceil(fraction * len(rows))
     stratify = None
-    if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer):
+    is_label = data.encoding.positions is None and targets.ndim == 1
+    if is_label and np.issubdtype(targets.dtype, np.integer):
         counts = np.bincount(targets)
         counts = counts[counts > 0]
         if counts.min() >= 2 and len(counts) <= min(n_valid, len(rows) - n_valid):

@@ -139,13 +139,14 @@ class Fit:
             model = build(
                 self.checkpoint,
                 n_outputs=self.target.n_outputs,
-                pooling=params.pooling,
+                pooling=params._pooling_of(self.checkpoint, self.target),
+                task=params._task,
                 dtype=dtype,
             ).to(self.device)
             if isinstance(model, PooledModel):
                 self._start_head(model, is_final=self._plan_epochs(model) == 0)
             else:
-                if self.checkpoint.has_trained_head:
+                if self.checkpoint.has_trained_head(params._task):
                     self._match_labels(model)
                 model.name_labels([str(label) for label in self.target.classes])
         self._prepare_for_training(model)
@@ -186,8 +187,8 @@ class Fit:
         start_head(
             model.head,
             torch.from_numpy(embeddings).to(self.device, dtype),
-            torch.from_numpy(data.targets[data.encoding.owners]).to(self.device),
-            torch.from_numpy(data.window_weights).to(self.device, dtype),
+            torch.from_numpy(data.targets[data.target_of_output]).to(self.device),
+            torch.from_numpy(data.output_weights).to(self.device, dtype),
             self.target.loss,
             # Where training follows, a cautious start leaves it something to learn.
             penalty=None if is_final else self.target.start_penalty,
@@ -271,6 +272,7 @@ class Fit:
             model,
             to_tensors(sample, self.device),
             torch.from_numpy(encoding.lengths),
+            torch.from_numpy(encoding.output_counts),
             keep=max_epochs > 1,
         )
         if self.frozen is None:
@@ -287,21 +289,23 @@ class Fit:
 
     def _make_step(self, rows: np.ndarray) -> list[Batch]:
         n_parts = min(len(rows), self.estimator.gradient_accumulation_steps)
+        n_outputs = len(self.train_data.encoding.outputs_of(rows))
         return [
-            self._make_batch(part, len(rows)) for part in np.array_split(rows, n_parts)
+            self._make_batch(part, n_outputs) for part in np.array_split(rows, n_parts)
         ]
 
-    def _make_batch(self, rows: np.ndarray, n_rows_in_step: int) -> Batch:
+    def _make_batch(self, rows: np.ndarray, n_outputs_in_step: int) -> Batch:
         data = self.train_data
-        weights = data.step_weights[rows] / n_rows_in_step
+        outputs = data.encoding.outputs_of(rows)
+        targets = data.targets[data.target_of_output[outputs]]
+        weights = data.step_weights[outputs] / n_outputs_in_step
         dtype = hardware.weights_dtype(self.precision)
-        arrays = data.encoding.pad(rows, few_widths=True)
-        inputs = to_tensors(arrays, self.device)
+        inputs = to_tensors(data.encoding.pad(rows, few_widths=True), self.device)
         if self.frozen is not None:
             inputs["rows"] = torch.from_numpy(rows)
         return Batch(
             inputs,
-            torch.from_numpy(data.targets[data.encoding.owners[rows]]).to(self.device),
+            torch.from_numpy(targets).to(self.device),
             torch.from_numpy(weights).to(self.device, dtype),
             n_tokens=int(data.encoding.lengths[rows].sum()),
         )
@@ -326,7 +330,6 @@ class Fit:
             torch.from_numpy(outputs), torch.from_numpy(data.targets)
         )
         loss = float(np.average(losses.numpy(), weights=data.weights))
-        right = self.target.is_right(outputs, data.targets)
-        score = float(np.average(right, weights=data.weights))
+        score = self.target.score(outputs, data.targets, data.weights, data.n_targets)
         scores = {"valid_loss": loss, "valid_score": score}
         return scores, best.update((score, -loss))

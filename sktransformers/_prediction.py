@@ -43,6 +43,8 @@ def accelerate(
     tokenizer: Any,
     n_columns: int,
     limit: int,
+    *,
+    at_positions: bool,
 ) -> runtimes.AcceleratedModel:
     """Let another runtime stand in for a model, tried with padding and without."""
     runtimes.check(backend, device, precision)
@@ -56,6 +58,9 @@ def accelerate(
     examples = [
         to_tensors(encoding.pad(np.array(rows)), device) for rows in ([0, 1, 2], [1])
     ]
+    if at_positions:
+        for inputs in examples:
+            inputs["positions"] = inputs["attention_mask"].flatten().nonzero()[:, 0]
     model = place(model, device)
     return runtimes.AcceleratedModel(model, backend, precision, examples)
 
@@ -66,13 +71,13 @@ def run_model(
     device: torch.device,
     precision: str,
 ) -> np.ndarray:
-    """Return what ``forward`` makes of each window, in order."""
+    """Return all outputs that ``forward`` makes of the windows, in order."""
     batches = (
-        (rows, to_tensors(encoding.pad(rows), device))
+        (encoding.outputs_of(rows), to_tensors(encoding.pad(rows), device))
         for rows in inference_batches(encoding.lengths)
     )
     return inference.run(
-        forward, batches, len(encoding), device=device, precision=precision
+        forward, batches, encoding.n_outputs, device=device, precision=precision
     )
 
 
@@ -83,9 +88,11 @@ def predict_texts(
     device: torch.device,
     precision: str,
 ) -> np.ndarray:
-    """Return the outputs for each text; windows of a text pool their probabilities."""
+    """Return all outputs; the one of a text pools the probabilities of its windows."""
+    if not len(encoding):  # of texts without words
+        return np.empty((0, target.n_outputs), dtype=np.float32)
     outputs = run_model(model, encoding, device, precision)
-    if len(encoding) == encoding.n_texts:
+    if encoding.positions is not None or len(encoding) == encoding.n_texts:
         return outputs
     means = pool_windows(target.probabilities(outputs), encoding.owners)
     counts = np.bincount(encoding.owners)

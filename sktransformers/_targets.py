@@ -75,10 +75,10 @@ class LabelTarget:
             )
         return np.array(codes, dtype=np.int64)
 
-    def weights(self, y: np.ndarray, class_weight: Any) -> np.ndarray:
-        """Return the weight that ``class_weight`` gives each text."""
+    def weights(self, targets: np.ndarray, class_weight: Any) -> np.ndarray:
+        """Return the weight that ``class_weight`` gives each encoded label."""
         if not isinstance(class_weight, dict):
-            return compute_sample_weight(class_weight, y)
+            return compute_sample_weight(class_weight, targets)
         for label, weight in class_weight.items():
             if not (isinstance(weight, Real) and 0 <= float(weight) < np.inf):
                 raise ValueError(
@@ -86,8 +86,10 @@ class LabelTarget:
                     f"Got {weight!r} instead."
                 )
         # Not of y's labels: a part of the texts may lack a label that has a weight.
-        by_class = compute_class_weight(class_weight, classes=self.classes, y=y)
-        return by_class[self.encode(y)]
+        by_class = compute_class_weight(
+            class_weight, classes=self.classes, y=self.classes[targets]
+        )
+        return by_class[targets]
 
     def loss(self, outputs: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
         """Return the cross-entropy of each row."""
@@ -118,9 +120,19 @@ class LabelTarget:
         """Return the label with the greatest output for each row."""
         return self.classes[outputs.argmax(axis=1)]
 
-    def is_right(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Return whether each row's prediction is its encoded label."""
-        return outputs.argmax(axis=1) == targets
+    def counts(self, y: np.ndarray) -> np.ndarray:
+        """Return the number of targets of each text: one."""
+        return np.ones(len(y), dtype=np.int64)
+
+    def score(
+        self,
+        outputs: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray,
+        counts: np.ndarray,
+    ) -> float:
+        """Return the weighted accuracy."""
+        return float(np.average(outputs.argmax(axis=1) == targets, weights=weights))
 
 
 class MultilabelTarget:
@@ -146,7 +158,7 @@ class MultilabelTarget:
             )
         return y.astype(np.float32)
 
-    def weights(self, y: np.ndarray, class_weight: Any) -> np.ndarray:
+    def weights(self, targets: np.ndarray, class_weight: Any) -> np.ndarray:
         """Return the weight that ``class_weight`` gives each text."""
         if isinstance(class_weight, dict):
             raise ValueError(
@@ -154,8 +166,8 @@ class MultilabelTarget:
                 "matrix. Got a dict instead; weigh the texts with sample_weight."
             )
         if class_weight is None:
-            return np.ones(len(y))
-        return compute_sample_weight(class_weight, y)
+            return np.ones(len(targets))
+        return compute_sample_weight(class_weight, targets)
 
     def loss(self, outputs: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
         """Return the sum of each row's binary cross-entropies."""
@@ -183,9 +195,20 @@ class MultilabelTarget:
         """Return the indicators of the labels that are more likely than not."""
         return (outputs > 0).astype(np.int64)
 
-    def is_right(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Return whether each row's predicted labels are all its own, as in score."""
-        return ((outputs > 0) == (targets > 0.5)).all(axis=1)
+    def counts(self, y: np.ndarray) -> np.ndarray:
+        """Return the number of targets of each text: one row."""
+        return np.ones(len(y), dtype=np.int64)
+
+    def score(
+        self,
+        outputs: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray,
+        counts: np.ndarray,
+    ) -> float:
+        """Return the weighted share of texts whose labels are all predicted right."""
+        is_right = ((outputs > 0) == (targets > 0.5)).all(axis=1)
+        return float(np.average(is_right, weights=weights))
 
 
 Target = LabelTarget | MultilabelTarget

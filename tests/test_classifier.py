@@ -26,7 +26,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import InvalidParameterError
 
 from sktransformers import TransformerClassifier, _fitting
-from sktransformers._data import split
+from sktransformers._data import Data, split
 from sktransformers._targets import LabelTarget
 from sktransformers.exceptions import (
     DivergenceError,
@@ -37,6 +37,7 @@ from sktransformers.exceptions import (
     TextValueError,
     TruncationWarning,
 )
+from sktransformers.text.encoding import Ragged, SpecialTokens, encode
 
 NAN = float("nan")
 
@@ -582,7 +583,11 @@ def test_early_stopping_keeps_the_best_epoch(tiny_classifier, X, y):
 
 def test_early_stopping_holds_out_each_class_alike():
     targets = np.array([0] * 80 + [1] * 20)
-    train, valid = split(targets, 0.2, np.random.default_rng(0))
+    tokens = Ragged.from_rows([[5, 6]] * 100)
+    special = SpecialTokens([1], [], [], has_types=False, pad_id=0, empty=[])
+    encoding = encode([tokens], special, max_length=9, window=False)
+    data = Data(encoding, targets, np.ones(100))
+    train, valid = split(data, 0.2, np.random.default_rng(0))
     assert np.bincount(targets[valid]).tolist() == [16, 4]
     assert sorted([*train, *valid]) == list(range(100))
 

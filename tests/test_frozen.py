@@ -281,7 +281,8 @@ def part(config):
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     sample = {"input_ids": ids, "attention_mask": mask}
-    return model, frozen.split_frozen(model, sample, torch.tensor([9, 5]), keep=True)
+    lengths, n_outputs = torch.tensor([9, 5]), torch.ones(2, dtype=int)
+    return model, frozen.split_frozen(model, sample, lengths, n_outputs, keep=True)
 
 
 SMALL = {

@@ -13,7 +13,15 @@ import sktransformers
 PACKAGE = Path(sktransformers.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-MACHINERY = {"_targets", "engine", "models", "persistence", "text"}
+MACHINERY = {
+    "_tag_target",
+    "_tags",
+    "_targets",
+    "engine",
+    "models",
+    "persistence",
+    "text",
+}
 BELOW_BASE = {
     "_callbacks",
     "_data",
@@ -31,11 +39,13 @@ MAY_IMPORT = {
     "text": {"exceptions"},
     "engine": {"exceptions"},
     "models": {"exceptions"},
+    "_tags": {"exceptions"},
     "_targets": {"exceptions"},
+    "_tag_target": {"_tags", "_targets", "exceptions", "metrics"},
     "persistence": {"exceptions"},
     "datasets": {"exceptions"},
     "inspection": {"exceptions"},
-    "metrics": {"exceptions"},
+    "metrics": {"_tags", "exceptions"},
     "_callbacks": {"exceptions"},
     "_data": {"exceptions", "text"},
     "_fitting": {"_callbacks", "_data", "_prediction", "exceptions", *MACHINERY},
@@ -59,6 +69,7 @@ MUST_NOT_USE = {
     "datasets": {"torch", "transformers"},
 }
 
+# Docstrings do not count: estimators describe some thirty parameters.
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
@@ -163,10 +174,12 @@ def test_an_unknown_name_is_an_attribute_error(part):
 )
 def test_files_and_functions_stay_short(path):
     source = path.read_text(encoding="utf-8")
-    assert source.count("\n") <= MAX_FILE_LINES
+    tree = ast.parse(source)
+    in_docstrings = sum(map(docstring_lines, ast.walk(tree)))
+    assert source.count("\n") - in_docstrings <= MAX_FILE_LINES
     too_long = {
         node.name: function_lines(node)
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(tree)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         and function_lines(node) > MAX_FUNCTION_LINES
     }
@@ -175,7 +188,14 @@ def test_files_and_functions_stay_short(path):
 
 def function_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Count a function's lines without its docstring."""
-    lines = node.end_lineno - node.lineno + 1
-    if ast.get_docstring(node, clean=False) is not None:
-        lines -= node.body[0].end_lineno - node.body[0].lineno + 1
-    return lines
+    return node.end_lineno - node.lineno + 1 - docstring_lines(node)
+
+
+def docstring_lines(node: ast.AST) -> int:
+    """Count the lines of a node's own docstring, if it can have one."""
+    with_docstring = (ast.AsyncFunctionDef, ast.ClassDef, ast.FunctionDef, ast.Module)
+    if not isinstance(node, with_docstring):
+        return 0
+    if ast.get_docstring(node, clean=False) is None:
+        return 0
+    return node.body[0].end_lineno - node.body[0].lineno + 1

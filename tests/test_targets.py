@@ -84,8 +84,9 @@ def test_indicators_are_multilabel(y):
     assert encoded.dtype == np.float32
     assert encoded.tolist() == [[0, 1, 1], [1, 0, 0]]
     assert target.decode(encoded - 0.5).tolist() == [[0, 1, 1], [1, 0, 0]]
-    assert target.is_right(encoded - 0.5, encoded).all()
-    assert not target.is_right(0.5 - encoded, encoded).any()
+    weights = np.ones(len(encoded))
+    assert target.score(encoded - 0.5, encoded, weights, weights) == 1
+    assert target.score(0.5 - encoded, encoded, weights, weights) == 0
 
 
 def test_a_column_vector_is_flattened_with_a_warning():
@@ -168,7 +169,8 @@ def test_labels_and_indicators_do_not_mix(target, y):
 )
 def test_class_weights(class_weight, y, expected):
     target = LabelTarget(np.array(["a", "b"]))
-    np.testing.assert_allclose(target.weights(np.array(y), class_weight), expected)
+    targets = target.encode(np.array(y))
+    np.testing.assert_allclose(target.weights(targets, class_weight), expected)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_class_weights(class_weight, y, expected):
 )
 def test_bad_class_weights(class_weight, message):
     with pytest.raises(ValueError, match=message):
-        LabelTarget(np.array(["a", "b"])).weights(np.array(["a", "b"]), class_weight)
+        LabelTarget(np.array(["a", "b"])).weights(np.array([0, 1]), class_weight)
 
 
 def test_class_weights_of_indicators():

@@ -183,8 +183,9 @@ def _compile_onnx(
 ) -> Pass:
     import onnxruntime
 
-    any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    shapes = (tuple(any_size for _ in inputs),)
+    shapes = (
+        tuple(dict.fromkeys(range(x.ndim), torch.export.Dim.DYNAMIC) for x in inputs),
+    )
     program = torch.export.export(module.eval(), inputs, dynamic_shapes=shapes)
     model = torch.onnx.export(program, dynamo=True, verbose=False).model_proto
     options = onnxruntime.SessionOptions()

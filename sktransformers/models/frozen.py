@@ -100,6 +100,7 @@ def split_frozen(
     model: PooledModel | ArchitectureModel,
     sample: dict[str, torch.Tensor],
     lengths: torch.Tensor,
+    n_outputs: torch.Tensor,
     *,
     keep: bool,
 ) -> FrozenBottom | None:
@@ -116,6 +117,8 @@ def split_frozen(
         Inputs of a few rows, to try the parts on.
     lengths : Tensor of shape (n_rows,)
         Number of tokens in each row of the data.
+    n_outputs : Tensor of shape (n_rows,)
+        Number of outputs of each row.
     keep : bool
         Whether to keep what the bottom makes of a row.
 
@@ -129,7 +132,7 @@ def split_frozen(
     is_head_alone = not any(p.requires_grad for p in model.encoder.parameters())
     if is_head_alone and isinstance(model, PooledModel):
         embed = _twin(model).eval().embed
-        return FrozenBottom(embed, _Head(model), torch.ones_like(lengths), keep=keep)
+        return FrozenBottom(embed, _Head(model), n_outputs, keep=keep)
     n_frozen = sum(1 for _ in itertools.takewhile(_is_frozen, layers))
     if not n_frozen:
         return None

@@ -19,6 +19,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
 )
 
@@ -61,11 +62,10 @@ class Checkpoint:
     tokenizer: Any
     pooling: str | None
 
-    @property
-    def has_trained_head(self) -> bool:
-        """Whether the checkpoint was saved with a classification head."""
+    def has_trained_head(self, task: str) -> bool:
+        """Whether the checkpoint was saved with a head for this task."""
         architectures = self.config.architectures or [""]
-        return architectures[0].endswith("ForSequenceClassification")
+        return architectures[0].endswith(f"For{task}")
 
     @property
     def max_length(self) -> int:
@@ -119,8 +119,19 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     return _read_folder(name, str(hub.fetch(name, revision, hint)))
 
 
+_WITH_HEAD = {
+    "SequenceClassification": AutoModelForSequenceClassification,
+    "TokenClassification": AutoModelForTokenClassification,
+}
+
+
 def load_module(
-    checkpoint: Checkpoint, *, n_outputs: int, pooling: str, dtype: torch.dtype
+    checkpoint: Checkpoint,
+    *,
+    n_outputs: int,
+    pooling: str,
+    dtype: torch.dtype,
+    task: str = "SequenceClassification",
 ) -> nn.Module:
     """Read a checkpoint's weights.
 
@@ -132,6 +143,8 @@ def load_module(
         Outputs of the classification head.
     pooling : str
         "head" reads the architecture with its own head; else the encoder alone.
+    task : {"SequenceClassification", "TokenClassification"}
+        What that head is for.
     dtype : torch.dtype
         Format of the weights.
 
@@ -150,10 +163,10 @@ def load_module(
     """
     auto_class, options = AutoModel, {}
     if pooling == "head":
-        auto_class = AutoModelForSequenceClassification
+        auto_class = _WITH_HEAD[task]
         options["num_labels"] = n_outputs
         n_trained = checkpoint.config.num_labels
-        if checkpoint.has_trained_head and n_trained != n_outputs:
+        if checkpoint.has_trained_head(task) and n_trained != n_outputs:
             raise HeadMismatchError(
                 f"The trained head of {checkpoint.name!r} has {n_trained} labels, but "
                 f"y has {n_outputs}. Pass pooling='mean' (or 'cls', 'last') to put a "

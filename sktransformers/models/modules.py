@@ -1,5 +1,8 @@
 """Modules that turn ids into one vector, and one set of outputs, for each row.
 
+Given positions, they give those of each position instead: of the words to be tagged,
+say. Positions count through the padded rows, one after the other.
+
 Both kinds offer the same: ``embed`` for vectors, a call for outputs, ``encoder`` and
 ``head`` for their parts, so that no other code has to tell them apart.
 """
@@ -27,8 +30,8 @@ class PooledModel(nn.Module):
         A model with a ``last_hidden_state``.
     n_outputs : int
         Outputs of the head.
-    pooling : {"mean", "cls", "last"}
-        Mean over the tokens, first token, or last token.
+    pooling : {"mean", "cls", "last", "positions"}
+        Mean over the tokens, first token, last token, or each of given positions.
     """
 
     def __init__(self, encoder: Any, n_outputs: int, pooling: str) -> None:
@@ -41,9 +44,13 @@ class PooledModel(nn.Module):
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
-    def embed(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """Return one vector a row, of shape (n_rows, hidden_size)."""
+    def embed(
+        self, positions: torch.Tensor | None = None, **inputs: torch.Tensor
+    ) -> torch.Tensor:
+        """Return one vector a row, of shape (n_rows, hidden_size), or a position."""
         hidden = self.encoder(**inputs).last_hidden_state
+        if positions is not None:
+            return hidden.flatten(0, 1)[positions]
         return pool(hidden, inputs["attention_mask"], self.pooling)
 
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
@@ -58,7 +65,7 @@ class ArchitectureModel(nn.Module):
     Parameters
     ----------
     model : PreTrainedModel
-        As ``AutoModelForSequenceClassification`` gives it.
+        As ``AutoModelForSequenceClassification`` gives it, or its like for tokens.
     """
 
     def __init__(self, model: Any) -> None:
@@ -77,9 +84,13 @@ class ArchitectureModel(nn.Module):
         below = self.model.base_model
         return nn.ModuleList(m for m in self.model.children() if m is not below)
 
-    def embed(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """Return one vector a row, of shape (n_rows, hidden_size)."""
+    def embed(
+        self, positions: torch.Tensor | None = None, **inputs: torch.Tensor
+    ) -> torch.Tensor:
+        """Return one vector a row, of shape (n_rows, hidden_size), or a position."""
         hidden = self.encoder(**inputs).last_hidden_state
+        if positions is not None:
+            return hidden.flatten(0, 1)[positions]
         return pool(hidden, inputs["attention_mask"], self.pooling)
 
     def name_labels(self, names: list[str]) -> None:
@@ -87,10 +98,12 @@ class ArchitectureModel(nn.Module):
         self.model.config.id2label = dict(enumerate(names))
         self.model.config.label2id = {name: i for i, name in enumerate(names)}
 
-    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, positions: torch.Tensor | None = None, **inputs: torch.Tensor
+    ) -> torch.Tensor:
         """Return the head's outputs, of shape (n_rows, n_outputs)."""
         logits: torch.Tensor = self.model(**inputs).logits
-        return logits
+        return logits if positions is None else logits.flatten(0, 1)[positions]
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -149,7 +162,7 @@ def choose_pooling(checkpoint: Checkpoint, pooling: str) -> str:
     """
     if pooling != "auto":
         return pooling
-    if checkpoint.has_trained_head:
+    if checkpoint.has_trained_head("SequenceClassification"):
         return "head"
     if checkpoint.pooling is not None:
         return checkpoint.pooling
@@ -158,8 +171,21 @@ def choose_pooling(checkpoint: Checkpoint, pooling: str) -> str:
     return "last" if is_decoder(checkpoint.config) else "mean"
 
 
+def choose_tagging(checkpoint: Checkpoint, labels: list[str]) -> str:
+    """Return "head" where a trained head gives these labels, else "positions"."""
+    trained = checkpoint.config.id2label or {}
+    is_same = sorted(map(str, trained.values())) == sorted(labels)
+    is_trained = checkpoint.has_trained_head("TokenClassification")
+    return "head" if is_trained and is_same else "positions"
+
+
 def build(
-    checkpoint: Checkpoint, *, n_outputs: int, pooling: str, dtype: torch.dtype
+    checkpoint: Checkpoint,
+    *,
+    n_outputs: int,
+    pooling: str,
+    dtype: torch.dtype,
+    task: str = "SequenceClassification",
 ) -> PooledModel | ArchitectureModel:
     """Read a checkpoint and put the asked-for head on it.
 
@@ -169,10 +195,12 @@ def build(
         The model.
     n_outputs : int
         Outputs of the head.
-    pooling : {"auto", "mean", "cls", "last", "head"}
+    pooling : {"auto", "mean", "cls", "last", "head", "positions"}
         What the head reads.
     dtype : torch.dtype
         Format of the weights.
+    task : {"SequenceClassification", "TokenClassification"}, optional
+        What the head of an architecture is for.
 
     Returns
     -------
@@ -180,7 +208,9 @@ def build(
         In evaluation mode.
     """
     pooling = choose_pooling(checkpoint, pooling)
-    module = load_module(checkpoint, n_outputs=n_outputs, pooling=pooling, dtype=dtype)
+    module = load_module(
+        checkpoint, n_outputs=n_outputs, pooling=pooling, task=task, dtype=dtype
+    )
     if pooling == "head":
         return ArchitectureModel(module).eval()
     if module.config.is_encoder_decoder:

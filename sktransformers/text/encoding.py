@@ -5,6 +5,7 @@ set different lengths corrupt each other. Special tokens, cutting and windows ar
 array work, here and in :mod:`.windows`.
 """
 
+import dataclasses
 import functools
 from array import array
 from collections.abc import Iterable, Iterator
@@ -42,6 +43,21 @@ class Ragged:
         """Number of values in each row, of shape (n_rows,)."""
         return self.offsets[1:] - self.offsets[:-1]
 
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Return the positions in ``values`` of all values of the given rows."""
+        starts = self.offsets[rows]
+        return ranges(starts, self.offsets[rows + 1] - starts)
+
+    def take(self, rows: np.ndarray) -> "Ragged":
+        """Return the given rows, in their order."""
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        return Ragged(self.values[self.places(rows)], offsets_of(lengths))
+
+    def keep(self, mask: np.ndarray) -> "Ragged":
+        """Return the rows for which the mask is true."""
+        values = self.values[np.repeat(mask, self.lengths)]
+        return Ragged(values, offsets_of(self.lengths[mask]))
+
     @classmethod
     def from_rows(cls, rows: Iterable[list[int]]) -> "Ragged":
         """Build from an iterable of lists."""
@@ -71,6 +87,8 @@ class Encoding:
         Number of texts that were cut.
     pad_id : int
         The id that padding is made of.
+    positions : Ragged or None
+        Where in its window each output is read off. None: one output a window.
     """
 
     ids: Ragged
@@ -79,9 +97,32 @@ class Encoding:
     n_texts: int
     n_truncated: int
     pad_id: int
+    positions: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs that are read off all windows."""
+        return len(self) if self.positions is None else len(self.positions.values)
+
+    @property
+    def output_counts(self) -> np.ndarray:
+        """Number of outputs of each window, of shape (n_windows,)."""
+        if self.positions is None:
+            return np.ones(len(self), dtype=np.int64)
+        return self.positions.lengths
+
+    def outputs_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return which outputs are read off the given windows."""
+        return rows if self.positions is None else self.positions.places(rows)
+
+    def read_at(self, positions: Ragged) -> "Encoding":
+        """Return the windows that have positions, to be read at these."""
+        has_some = positions.lengths > 0
+        kept = self._keep(has_some)
+        return dataclasses.replace(kept, positions=positions.keep(has_some))
 
     @property
     def lengths(self) -> np.ndarray:
@@ -90,15 +131,20 @@ class Encoding:
 
     def take(self, texts: np.ndarray) -> "Encoding":
         """Return the windows of the texts at the given ascending positions."""
-        rows = np.isin(self.owners, texts)
-        tokens = np.repeat(rows, self.lengths)
-        return Encoding(
-            Ragged(self.ids.values[tokens], _offsets(self.lengths[rows])),
-            None if self.type_ids is None else self.type_ids[tokens],
-            np.searchsorted(texts, self.owners[rows]).astype(self.owners.dtype),
-            n_texts=len(texts),
-            n_truncated=self.n_truncated,
-            pad_id=self.pad_id,
+        kept = self._keep(np.isin(self.owners, texts))
+        owners = np.searchsorted(texts, kept.owners).astype(self.owners.dtype)
+        return dataclasses.replace(kept, owners=owners, n_texts=len(texts))
+
+    def _keep(self, windows: np.ndarray) -> "Encoding":
+        types = self.type_ids
+        if types is not None:
+            types = types[np.repeat(windows, self.lengths)]
+        return dataclasses.replace(
+            self,
+            ids=self.ids.keep(windows),
+            type_ids=types,
+            owners=self.owners[windows],
+            positions=None if self.positions is None else self.positions.keep(windows),
         )
 
     @functools.cached_property
@@ -127,6 +173,10 @@ class Encoding:
         if self.type_ids is not None:
             arrays["token_type_ids"] = np.zeros(mask.shape, dtype=np.int64)
             arrays["token_type_ids"][mask] = self.type_ids[source]
+        if self.positions is not None:  # in the rectangle, read line by line
+            read = self.positions.take(rows)
+            lines = np.repeat(np.arange(len(rows)), read.lengths)
+            arrays["positions"] = lines * width + read.values
         return arrays
 
 
@@ -259,7 +309,7 @@ def encode(
     n_ids = sizes.sum(axis=1) + special.count(len(columns))
     if special.empty:
         n_ids[~sizes.any(axis=1)] += 1
-    offsets = _offsets(n_ids)
+    offsets = offsets_of(n_ids)
     # What is left of this at the end is the one token of a text without tokens.
     values = np.full(offsets[-1], (special.empty or [0])[0], dtype=np.int32)
     needs_types = special.has_types and len(columns) > 1
@@ -304,7 +354,8 @@ def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.arange(total) + np.repeat(starts - (ends - sizes), sizes)
 
 
-def _offsets(lengths: np.ndarray) -> np.ndarray:
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """Return where rows of the given lengths begin, and where the last one ends."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets

@@ -90,6 +90,42 @@ def check_texts(X: Any) -> Texts:
     return Texts(columns, names, is_frame)
 
 
+def read_column(X: Any) -> list[Any]:
+    """Return the values of one column, whatever they are, in the order of the rows.
+
+    Parameters
+    ----------
+    X : list, tuple, array, Series or frame of one column
+        An array of two dimensions has a value for each of its rows.
+
+    Returns
+    -------
+    list
+        A value for each row.
+
+    Raises
+    ------
+    TextTypeError
+        X is no container.
+    TextValueError
+        X is a bare string, or a frame of several columns.
+    """
+    _refuse_non_containers(X)
+    if _is_frame(X):
+        labels, columns = _read_frame(X)
+        if len(columns) != 1:
+            raise TextValueError(
+                f"X must be one column of texts. Got a frame of {len(columns)} columns "
+                f"instead: {labels}."
+            )
+        return columns[0]
+    if isinstance(X, np.ndarray):
+        if not X.ndim:
+            raise TextTypeError(f"{_EXPECTED} Got a 0-dimensional array instead.")
+        return list(X)
+    return _to_list(X)
+
+
 def _refuse_non_containers(X: Any) -> None:
     if isinstance(X, (str, bytes, bytearray, memoryview)):
         raise TextValueError(
@@ -159,7 +195,7 @@ def _split_columns(X: Any) -> tuple[list[list[Any]], bool]:
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             wanted = "a pair of texts like X[0]" if row else "a str or a pair of texts"
             raise TextValueError(
-                f"X[{row}] must be {wanted}. Got {_describe(value)} instead."
+                f"X[{row}] must be {wanted}. Got {describe(value)} instead."
             )
     return [[first for first, _ in values], [second for _, second in values]], True
 
@@ -170,13 +206,14 @@ def _check_strings(values: list[Any], label: str) -> list[str]:
     for row, value in enumerate(values):
         if not isinstance(value, str):
             raise TextValueError(
-                f"X[{row}]{label} must be a str. Got {_describe(value)} instead."
+                f"X[{row}]{label} must be a str. Got {describe(value)} instead."
                 + _advice(value)
             )
     return [str.__str__(value) for value in values]  # numpy.str_ and other subclasses
 
 
-def _describe(value: Any) -> str:
+def describe(value: Any) -> str:
+    """Show a value that is not what it should be, in a few words."""
     if value is None:
         return "None"
     if isinstance(value, (tuple, list)):

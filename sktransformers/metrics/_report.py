@@ -1,0 +1,131 @@
+"""`entity_classification_report`: all scores of entities in one table."""
+
+from numbers import Integral
+from typing import Any
+
+from sklearn.utils._param_validation import Interval, validate_params
+
+from ._entities import CONSTRAINTS
+from ._matching import AVERAGES, METRICS, count_entities, score_of
+
+
+@validate_params(
+    {
+        **CONSTRAINTS,
+        "digits": [Interval(Integral, 0, None, closed="left")],
+        "output_dict": ["boolean"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def entity_classification_report(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    mode: str = "default",
+    scheme: str = "auto",
+    sample_weight: Any = None,
+    digits: int = 2,
+    output_dict: bool = False,
+    zero_division: Any = "warn",
+) -> Any:
+    """Tabulate precision, recall and F1 of each entity type, and their averages.
+
+    What an entity is, and when it is right, stands at :func:`entity_f1_score`.
+
+    Parameters
+    ----------
+    y_true : sequence of sequences of str, of shape (n_texts,)
+        The true tags, a list for each text and a tag for each word.
+    y_pred : sequence of sequences of str, of shape (n_texts,)
+        The predicted tags.
+    mode : {"default", "strict"}, default="default"
+        Whether entities count that are not spelt as the scheme asks.
+    scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU"}, default="auto"
+        What the tags mean.
+    sample_weight : array-like of shape (n_texts,), default=None
+        What an entity of each text counts; None: 1.
+    digits : int, default=2
+        Decimal places of the scores in the text.
+    output_dict : bool, default=False
+        Return a dict instead of the text.
+    zero_division : {"warn", 0, 1}, default="warn"
+        What to take for 0 divided by 0. "warn" is 0 with a warning.
+
+    Returns
+    -------
+    str or dict
+        A row for each type that occurs, sorted, and for each average. The dict has the
+        rows by name, each a dict of "precision", "recall", "f1-score" and "support",
+        the number of true entities.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`entity_f1_score`.
+
+    Warns
+    -----
+    UndefinedMetricWarning
+        A score is 0 divided by 0, and `zero_division` is "warn".
+
+    See Also
+    --------
+    entity_f1_score : One number, and more on the parameters.
+    sklearn.metrics.classification_report : The same for labels.
+
+    Examples
+    --------
+    >>> from sktransformers.metrics import entity_classification_report
+    >>> y_true = [["B-PER", "I-PER", "O"], ["B-LOC", "O"]]
+    >>> y_pred = [["B-PER", "I-PER", "O"], ["B-PER", "B-LOC"]]
+    >>> print(entity_classification_report(y_true, y_pred))
+                  precision    recall  f1-score   support
+    <BLANKLINE>
+             LOC       0.00      0.00      0.00         1
+             PER       0.50      1.00      0.67         1
+    <BLANKLINE>
+       micro avg       0.33      0.50      0.40         2
+       macro avg       0.25      0.50      0.33         2
+    weighted avg       0.25      0.50      0.33         2
+    <BLANKLINE>
+    """
+    counts = count_entities(
+        y_true, y_pred, mode=mode, scheme=scheme, sample_weight=sample_weight
+    )
+    columns = []
+    for metric in METRICS:
+        # Of nothing at all the total is undefined, and worth the one warning.
+        known = counts if counts.types else counts.total()
+        by_type = score_of(metric, known, None, zero_division)[: len(counts.types)]
+        silent = 0 if zero_division == "warn" else zero_division
+        averages = [score_of(metric, counts, name, silent) for name in AVERAGES]
+        columns.append([*by_type.tolist(), *averages])
+    supports = [*counts.actual.tolist(), *[counts.actual.sum().item()] * len(AVERAGES)]
+    names = [*counts.types, *(f"{name} avg" for name in AVERAGES)]
+    rows = {
+        name: dict(zip((*METRICS, "support"), row, strict=True))
+        for name, *row in zip(names, *columns, supports, strict=True)
+    }
+    return rows if output_dict else _to_text(rows, digits)
+
+
+def _to_text(rows: dict[str, dict[str, float]], digits: int) -> str:
+    width = max(map(len, rows))
+    cell = max(9, digits + 2)
+    lines = [
+        " " * width
+        + " "
+        + "".join(f" {name:>{cell}}" for name in next(iter(rows.values())))
+    ]
+    blank_before = {0, len(rows) - len(AVERAGES)}
+    for i, (name, row) in enumerate(rows.items()):
+        if i in blank_before:
+            lines.append("")
+        cells = [
+            f"{value:>{cell}}"
+            if isinstance(value, int)
+            else f"{value:>{cell}.{digits}f}"
+            for value in row.values()
+        ]
+        lines.append(f"{name:>{width}}  {' '.join(cells)}")
+    return "\n".join([*lines, ""])
