@@ -21,7 +21,7 @@ SOURCES := pyproject.toml $(CONSTRAINTS) requirements/embedded.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint quick test-slow test-lowest docs clean
-.PHONY: bench bench-accuracy bench-few-shot bench-quality bench-scaling
+.PHONY: bench bench-accuracy bench-few-shot bench-quality bench-scaling bench-tagging
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' \
@@ -58,6 +58,9 @@ bench-quality: $(READY) ## accuracy and seconds of the defaults, on DATA too
 
 bench-few-shot: $(PEERS_READY) ## the defaults beside SetFit on 100 texts, on DATA too
 	$(BIN)/python -m benchmarks.few_shot $(DATA) --peer $(PEERS)/bin/python $(ARGS)
+
+bench-tagging: $(PEERS_READY) ## TransformerTagger beside the Trainer, on DATA=path/to/data
+	$(BIN)/python -m benchmarks.tagging $(DATA) --peer $(PEERS)/bin/python $(ARGS)
 
 bench-scaling: $(READY) ## time and memory of 100 to a million texts
 	$(BIN)/python -m benchmarks.scaling $(ARGS)

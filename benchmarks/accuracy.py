@@ -74,7 +74,7 @@ def missing(options: argparse.Namespace) -> Iterator[dict]:
                 yield {**dict(zip(KEYS, key, strict=True)), **result}
 
 
-def table(path: pathlib.Path) -> str:
+def table(path: pathlib.Path, measure: str = "accuracy") -> str:
     """Return the table of all rows in a CSV file, as Markdown.
 
     Differences from the Trainer are taken seed by seed: what the training texts of a
@@ -85,7 +85,7 @@ def table(path: pathlib.Path) -> str:
         "set",
         "texts",
         "contestant",
-        "accuracy",
+        measure,
         "above the Trainer",
         "seconds",
         "seeds",

@@ -257,9 +257,8 @@ def scheme_of(encoded: EncodedTags) -> str:
     if table.types == [_UNTYPED]:
         return "BIO"
     roles, _, after_same = _in_context(encoded.codes, encoded.offsets, table)
-    begins_inside = ((roles == _INSIDE) & ~after_same).any()
-    parts_only = after_same[roles == _BEGIN].all()
-    return "IOB1" if begins_inside and parts_only else "BIO"
+    # In IOB1 a beginning only parts neighbours of one type.
+    return "IOB1" if after_same[roles == _BEGIN].all() else "BIO"
 
 
 def has_prefixes(classes: Iterable[str]) -> bool:
@@ -310,13 +309,8 @@ def allowed_transitions(
         return start, between, end
     is_open = np.isin(roles, (_BEGIN, _INSIDE))
     continues = is_open[:, None] & (types[:, None] == types)
-    if scheme == "IOB1":
-        needs_open = roles == _BEGIN
-        between = continues | ~needs_open
-    else:
-        needs_open = np.isin(roles, (_INSIDE, _LAST))
-        between = np.where(needs_open, continues, True)
-    start = ~needs_open
+    needs_open = np.isin(roles, (_BEGIN,) if scheme == "IOB1" else (_INSIDE, _LAST))
+    start, between = ~needs_open, continues | ~needs_open
     if scheme in ("BIOES", "BILOU"):
         between &= ~is_open[:, None] | needs_open
         end = ~is_open
@@ -383,11 +377,11 @@ def find_entities(
 def _in_context(
     codes: np.ndarray, offsets: np.ndarray, table: TagTable
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each word's role, whether a text begins, and whether the type goes on."""
+    """Return each word's role, whether a text begins, and whether the type stays."""
     roles, types = table.roles[codes], table.type_codes[codes]
     is_first = np.zeros(len(codes), dtype=bool)
     is_first[offsets[offsets < len(codes)]] = True
-    after_same = ~is_first & (types >= 0)
+    after_same = ~is_first
     after_same[1:] &= types[1:] == types[:-1]
     return roles, is_first, after_same
 
