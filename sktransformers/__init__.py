@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import datasets, exceptions, inspection, metrics
     from ._classifier import TransformerClassifier
+    from ._generator import TransformerGenerator
     from ._tagger import TransformerTagger
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "TransformerClassifier",
+    "TransformerGenerator",
     "TransformerTagger",
     "__version__",
     "datasets",
@@ -26,6 +28,7 @@ __all__ = [
 
 _HOME_OF = {
     "TransformerClassifier": "._classifier",
+    "TransformerGenerator": "._generator",
     "TransformerTagger": "._tagger",
 }
 _SUBPACKAGES = {"datasets", "exceptions", "inspection", "metrics"}

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from .text.encoding import Encoding
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-_LONGEST_DEFAULT = 512
 
 _POSITIVE_REAL = Interval(Real, 0, None, closed="neither")
 _NON_NEGATIVE_REAL = Interval(Real, 0, None, closed="left")
@@ -81,6 +80,9 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    _longest_default = 512
+    _advice_on_length = " long_text='window' reads them whole."
 
     # What a trained head must be for, in the words of transformers.
     _task = "SequenceClassification"
@@ -131,12 +133,13 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         from .models.loading import find_checkpoint
 
         checkpoint = None if go_on else find_checkpoint(self.model, self.revision)
-        tokenizer = self.tokenizer_ if checkpoint is None else checkpoint.tokenizer
         limit = self._length_limit if checkpoint is None else checkpoint.max_length
-        encoding = self._encode(texts, tokenizer, limit)
-        self._warn_of_truncation(encoding)
-        rng = self._make_rng()
-        data, valid = Data(encoding, targets, weights), None
+        data, found = self._make_data(
+            texts, targets, weights, target, checkpoint=checkpoint, limit=limit
+        )
+        self._warn_of_truncation(data.encoding)
+        rng, valid = self._make_rng(), None
+        n_truncated = data.encoding.n_truncated
         if self.early_stopping and not one_epoch:
             rows, held_out = split(data, self.validation_fraction, rng)
             data, valid = data.take(rows), data.take(held_out)
@@ -145,11 +148,11 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             checkpoint=checkpoint,
             target=target,
             attributes={
-                "tokenizer_": tokenizer,
-                "n_truncated_": encoding.n_truncated,
+                "n_truncated_": n_truncated,
                 "_length_limit": limit,
                 "_target": target,
                 **self._attributes_of(texts),
+                **found,
             },
             train_data=data,
             valid_data=valid,
@@ -175,6 +178,33 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             self.__dict__.pop(name, None)
         self.__dict__.update(fitted)
         return self
+
+    def _make_data(
+        self,
+        texts: Texts,
+        targets: np.ndarray,
+        weights: np.ndarray,
+        target: Target,
+        *,
+        checkpoint: Any,
+        limit: int,
+    ) -> tuple[Data, dict[str, Any]]:
+        """Tokenize what is to be learned; return it and fitted attributes."""
+        tokenizer = self.tokenizer_ if checkpoint is None else checkpoint.tokenizer
+        encoding = self._encode(texts, tokenizer, limit)
+        return Data(encoding, targets, weights), {"tokenizer_": tokenizer}
+
+    def _build(self, checkpoint: Any, target: Target, dtype: Any) -> Any:
+        """Read the model that is fine-tuned."""
+        from .models.modules import build
+
+        return build(
+            checkpoint,
+            n_outputs=target.n_outputs,
+            pooling=self._pooling_of(checkpoint, target),
+            task=self._task,
+            dtype=dtype,
+        )
 
     def _make_rng(self) -> np.random.Generator:
         """Return a generator of our own: drawing from it changes no global state."""
@@ -221,7 +251,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _check_max_length(self, least: int, limit: int) -> int:
         """Return how many tokens the model is given at most."""
-        max_length = self.max_length or min(limit, _LONGEST_DEFAULT)
+        max_length = self.max_length or min(limit, self._longest_default)
         if not least <= max_length <= limit:
             raise ValueError(
                 f"max_length={max_length} must be between {least} (the special tokens "
@@ -233,7 +263,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         if encoding.n_truncated:
             warnings.warn(
                 f"{encoding.n_truncated} of {encoding.n_texts} texts were longer than "
-                "max_length tokens and were cut. long_text='window' reads them whole.",
+                f"max_length tokens and were cut.{self._advice_on_length}",
                 TruncationWarning,
                 stacklevel=5,  # the caller of fit or predict
             )

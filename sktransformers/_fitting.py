@@ -15,25 +15,27 @@ import torch
 
 from ._callbacks import FitMonitor
 from ._data import Data
-from ._prediction import predict_texts, run_model, to_tensors
+from ._prediction import predict_texts, run_model, to_tensors, token_losses
 from ._targets import Target
 from .engine import hardware
 from .engine.optimization import make_optimizer, make_schedule, restore_state
 from .engine.start import start_head
 from .engine.training import Batch, BestWeights, Trainer, train
 from .models.attention import set_attention, training_attention
-from .models.frozen import split_frozen
+from .models.frozen import FrozenBottom, split_frozen
+from .models.language import LanguageModel
 from .models.loading import Checkpoint
 from .models.modules import (
     ArchitectureModel,
     PooledModel,
-    build,
     order_outputs,
     set_checkpointing,
     set_trainable,
 )
 from .models.vocabulary import compact_vocabulary, expand_vocabulary
 from .text.batching import training_batches
+
+Model = PooledModel | ArchitectureModel | LanguageModel
 
 # Chosen by measurement, see docs/defaults.md.
 _AUTO_STEPS_PER_ROOT = 10
@@ -73,7 +75,7 @@ class Fit:
     train_data: Data
     valid_data: Data | None
     rng: np.random.Generator
-    previous: PooledModel | ArchitectureModel | None
+    previous: Model | None
     one_epoch: bool
     optimizer_state: dict[str, Any] | None = None
 
@@ -128,7 +130,7 @@ class Fit:
             fitted["_optimizer_state"] = trainer.optimizer.state_dict()
         return fitted
 
-    def _make_model(self) -> PooledModel | ArchitectureModel:
+    def _make_model(self) -> Model:
         """Read the model and give its head a start, or copy the fitted one."""
         params = self.estimator
         dtype = hardware.weights_dtype(params.precision)
@@ -136,23 +138,17 @@ class Fit:
             assert self.previous is not None
             model = copy.deepcopy(self.previous).to(self.device, dtype)
         else:
-            model = build(
-                self.checkpoint,
-                n_outputs=self.target.n_outputs,
-                pooling=params._pooling_of(self.checkpoint, self.target),
-                task=params._task,
-                dtype=dtype,
-            ).to(self.device)
+            model = params._build(self.checkpoint, self.target, dtype).to(self.device)
             if isinstance(model, PooledModel):
                 self._start_head(model, is_final=self._plan_epochs(model) == 0)
-            else:
+            elif isinstance(model, ArchitectureModel):
                 if self.checkpoint.has_trained_head(params._task):
                     self._match_labels(model)
                 model.name_labels([str(label) for label in self.target.classes])
         self._prepare_for_training(model)
         return model
 
-    def _prepare_for_training(self, model: PooledModel | ArchitectureModel) -> None:
+    def _prepare_for_training(self, model: Model) -> None:
         params, encoding = self.estimator, self.train_data.encoding
         set_trainable(model, params.trainable)
         if params.gradient_checkpointing:
@@ -162,11 +158,13 @@ class Fit:
             model,
             training_attention(model.encoder.config, self.device, encoding.lengths),
         )
-        if not self.one_epoch and self.optimizer_state is None:  # whose rows are all
+        is_writer = isinstance(model, LanguageModel)  # which predicts every token
+        # What goes on from an optimizer's state needs all the rows that it has.
+        if not (is_writer or self.one_epoch or self.optimizer_state is not None):
             ids = np.append(encoding.ids.values, encoding.pad_id)
             compact_vocabulary(model, model.encoder, ids)
 
-    def _prepare_for_use(self, model: PooledModel | ArchitectureModel) -> None:
+    def _prepare_for_use(self, model: Model) -> None:
         """Undo what serves the training alone."""
         expand_vocabulary(model)
         set_attention(model, self.attention)
@@ -212,7 +210,7 @@ class Fit:
                 "from 0 in the checkpoint's order, or train at least one epoch."
             )
 
-    def _plan_epochs(self, model: PooledModel | ArchitectureModel) -> int:
+    def _plan_epochs(self, model: Model) -> int:
         """Turn "auto" into epochs: steps make a model good, not epochs."""
         if self.one_epoch:
             return 1
@@ -228,16 +226,16 @@ class Fit:
     def _n_steps_per_epoch(self) -> int:
         return math.ceil(len(self.train_data.encoding) / self.estimator.batch_size)
 
-    def _make_trainer(
-        self, model: PooledModel | ArchitectureModel, max_epochs: int
-    ) -> Trainer:
+    def _make_trainer(self, model: Model, max_epochs: int) -> Trainer:
         params = self.estimator
         network = self._make_network(model, max_epochs)
         optimizer = make_optimizer(
             model,
             model.head,
             learning_rate=params.learning_rate,
-            head_learning_rate=params.head_learning_rate,
+            head_learning_rate=getattr(
+                params, "head_learning_rate", params.learning_rate
+            ),
             weight_decay=params.weight_decay,
         )
         if self.optimizer_state is not None:
@@ -261,10 +259,11 @@ class Fit:
             and not (params.compile or params.gradient_checkpointing),
         )
 
-    def _make_network(
-        self, model: PooledModel | ArchitectureModel, max_epochs: int
-    ) -> torch.nn.Module:
+    def _make_network(self, model: Model, max_epochs: int) -> torch.nn.Module:
         """Return what a step calls: the model, with a frozen bottom that runs once."""
+        self.frozen: FrozenBottom | None = None
+        if isinstance(model, LanguageModel):
+            return model
         encoding = self.train_data.encoding
         by_length = np.argsort(encoding.lengths)
         sample = encoding.pad(by_length[[0, len(encoding) // 2]])
@@ -310,19 +309,23 @@ class Fit:
             n_tokens=int(data.encoding.lengths[rows].sum()),
         )
 
-    def _make_best_weights(
-        self, model: PooledModel | ArchitectureModel
-    ) -> BestWeights | None:
+    def _make_best_weights(self, model: Model) -> BestWeights | None:
         if self.valid_data is None:
             return None
         return BestWeights(model, self.estimator.n_iter_no_change)
 
     def _evaluate(
-        self, model: PooledModel | ArchitectureModel, best: BestWeights
+        self, model: Model, best: BestWeights
     ) -> tuple[dict[str, float], bool]:
         """Score the held-out texts; say whether the scores stopped improving."""
         assert self.valid_data is not None
         data = self.valid_data
+        if isinstance(model, LanguageModel):
+            losses = token_losses(
+                model, data.encoding, data.targets, self.device, self.precision
+            )
+            loss = float(np.average(losses, weights=data.weights))
+            return {"valid_loss": loss}, best.update((-loss,))
         outputs = predict_texts(
             model, self.target, data.encoding, self.device, self.precision
         )

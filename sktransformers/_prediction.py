@@ -9,6 +9,7 @@ import torch
 
 from ._targets import Target
 from .engine import inference, runtimes
+from .models.language import LanguageModel
 from .text.batching import inference_batches
 from .text.encoding import Encoding, SpecialTokens, encode, tokenize
 
@@ -100,6 +101,32 @@ def predict_texts(
     is_long = (counts > 1)[:, None]  # other texts' outputs stay as they are
     pooled = np.where(is_long, target.outputs_of(means), outputs[firsts])
     return pooled.astype(outputs.dtype)
+
+
+def token_losses(
+    model: LanguageModel,
+    encoding: Any,
+    targets: np.ndarray,
+    device: torch.device,
+    precision: str,
+) -> np.ndarray:
+    """Return how unexpected each target token was, batch by batch."""
+    batches = (
+        (
+            encoding.outputs_of(rows),
+            to_tensors(
+                {
+                    **encoding.pad(rows),
+                    "targets": targets[encoding.outputs_of(rows)],
+                },
+                device,
+            ),
+        )
+        for rows in inference_batches(encoding.lengths)
+    )
+    return inference.run(
+        model.losses, batches, encoding.n_outputs, device=device, precision=precision
+    )
 
 
 def pool_windows(values: np.ndarray, owners: np.ndarray) -> np.ndarray:

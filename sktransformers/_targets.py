@@ -211,6 +211,43 @@ class MultilabelTarget:
         return float(np.average(is_right, weights=weights))
 
 
+class TextTarget:
+    """A text for each text: what a model is to write.
+
+    The tokens are targets of their own, and made where the tokenizer is known.
+
+    Parameters
+    ----------
+    is_source : bool, default=False
+        Whether the texts are learned for themselves, rather than written from others.
+    """
+
+    def __init__(self, is_source: bool = False) -> None:
+        self.is_source = is_source
+
+    classes = np.array([])
+    n_outputs = 0
+    start_penalty = 1.0
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return the texts as they are."""
+        return y
+
+    def counts(self, y: np.ndarray) -> np.ndarray:
+        """Return the number of targets of each text: one."""
+        return np.ones(len(y), dtype=np.int64)
+
+    def weights(self, targets: np.ndarray, class_weight: Any) -> np.ndarray:
+        """Return the weight of each text: 1."""
+        return np.ones(len(targets))
+
+    def loss(self, outputs: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+        """Return the cross-entropy of each token."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(outputs, targets, reduction="none")
+
+
 Target = LabelTarget | MultilabelTarget
 
 

