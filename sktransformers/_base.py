@@ -75,6 +75,10 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             StrOptions({"float32", "bfloat16", "float16"}),
             None,
         ],
+        "lora_rank": [_POSITIVE_INT, None],
+        "lora_alpha": [_POSITIVE_REAL, None],
+        "lora_dropout": [Interval(Real, 0, 1, closed="left")],
+        "lora_target_modules": [str, list, tuple, None],
         "gradient_checkpointing": ["boolean"],
         "compile": ["boolean"],
         "random_state": ["random_state"],
@@ -151,6 +155,10 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
                 "n_truncated_": n_truncated,
                 "_length_limit": limit,
                 "_target": target,
+                "_adapter": self._adapter_settings(),
+                "_checkpoint_name": (
+                    self._checkpoint_name if go_on else (self.model, self.revision)
+                ),
                 **self._attributes_of(texts),
                 **found,
             },
@@ -308,6 +316,57 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             self._warn_of_truncation(encoding)
         return encoding
 
+    def merge_adapter(self) -> Self:
+        """Make what LoRA has learned part of the model's own weights.
+
+        Predictions stay what they are but for rounding, and are as fast as without an
+        adapter; the pickle then holds all weights.
+
+        Returns
+        -------
+        self : estimator
+            The same fitted estimator.
+
+        Raises
+        ------
+        NotFittedError
+            The estimator is not fitted.
+        ValueError
+            The model has no adapter.
+        """
+        check_is_fitted(self)
+        from .models.adapters import has_adapter, merge_adapter
+
+        if not has_adapter(self.model_):
+            raise ValueError(
+                "The model has no adapter to merge: it was fitted without lora_rank, "
+                "or merged before."
+            )
+        merge_adapter(self.model_)
+        self.__dict__.pop("_accelerated", None)
+        return self
+
+    def _adapter_settings(self) -> Any:
+        """Return what LoRA's parameters ask for, or None."""
+        if self.lora_rank is None:
+            return None
+        if self.trainable != "all":
+            raise ValueError(
+                f"trainable={self.trainable!r} and lora_rank={self.lora_rank} both say "
+                "what trains. Leave one of them at its default."
+            )
+        from .models.adapters import AdapterSettings, require_peft
+
+        require_peft()
+        alpha = 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
+        targets = self.lora_target_modules
+        return AdapterSettings(
+            self.lora_rank,
+            alpha,
+            self.lora_dropout,
+            list(targets) if isinstance(targets, tuple) else targets,
+        )
+
     def accelerate_inference(self, backend: str | None) -> Self:
         """Predict with a runtime that is made for CPUs, or again with torch.
 
@@ -408,7 +467,31 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         ):
             state["model_"] = copy.deepcopy(model).cpu()
             state.pop("_accelerated", None)  # of before the model moved
+        if model is not None and state.get("_adapter") is not None:
+            from .models.adapters import adapter_state, has_adapter
+
+            if has_adapter(model):
+                state["model_"] = adapter_state(model, state["_adapter"])
+                state.pop("_accelerated", None)
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read the base of an adapter where it was found for the fit."""
+        super().__setstate__(state)
+        if state.get("_adapter") is None or "model_" not in state:
+            return
+        from .models.adapters import AdapterState, restore_adapter
+
+        stored = state["model_"]
+        if isinstance(stored, AdapterState):
+            from .engine import hardware
+            from .models.loading import find_checkpoint
+
+            checkpoint = find_checkpoint(*self._checkpoint_name)
+            dtype = hardware.weights_dtype(self.precision)
+            model = self._build(checkpoint, self._target, dtype)
+            restore_adapter(model, stored)
+            self.model_ = model.eval()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -21,6 +21,7 @@ from .engine import hardware
 from .engine.optimization import make_optimizer, make_schedule, restore_state
 from .engine.start import start_head
 from .engine.training import Batch, BestWeights, Trainer, train
+from .models.adapters import add_adapter, freeze_base, has_adapter
 from .models.attention import set_attention, training_attention
 from .models.frozen import FrozenBottom, split_frozen
 from .models.language import LanguageModel
@@ -151,6 +152,11 @@ class Fit:
     def _prepare_for_training(self, model: Model) -> None:
         params, encoding = self.estimator, self.train_data.encoding
         set_trainable(model, params.trainable)
+        settings = params._adapter_settings()
+        if has_adapter(model):
+            freeze_base(model)
+        elif settings is not None:
+            add_adapter(model, settings)
         if params.gradient_checkpointing:
             set_checkpointing(model, active=True)
         self.attention = model.encoder.config._attn_implementation
