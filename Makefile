@@ -17,7 +17,8 @@ READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.ready-docs
 PEERS := .venv-peers
 PEERS_READY := $(PEERS)/.ready
-SOURCES := pyproject.toml $(CONSTRAINTS) requirements/embedded.txt
+SOURCES := pyproject.toml $(CONSTRAINTS) requirements/embedded.txt \
+	requirements/generator.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint quick test-slow test-lowest docs clean
@@ -79,8 +80,9 @@ $(BIN)/python:
 
 $(READY): $(SOURCES) | $(BIN)/python
 	@echo "Installing into $(VENV); the first time takes a minute or more."
-	$(PIP) --constraint $(CONSTRAINTS) --editable '.[bench,onnx,openvino,plot,test]'
+	$(PIP) --constraint $(CONSTRAINTS) --editable '.[bench,lora,onnx,openvino,plot,test]'
 	$(PIP) --no-deps --require-hashes --requirement requirements/embedded.txt
+	$(PIP) --no-deps --require-hashes --requirement requirements/generator.txt
 	@touch $@
 
 $(DOCS_READY): $(READY)

@@ -25,6 +25,7 @@ from sklearn.utils.validation import (
 
 from ._callbacks import progress_bar
 from ._data import Data, split, weigh
+from ._lora import adapter_settings, leave_out_base, read_base
 from ._targets import Target
 from .exceptions import TextValueError, TruncationWarning
 from .text.inputs import Texts, check_texts
@@ -143,7 +144,6 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         )
         self._warn_of_truncation(data.encoding)
         rng, valid = self._make_rng(), None
-        n_truncated = data.encoding.n_truncated
         if self.early_stopping and not one_epoch:
             rows, held_out = split(data, self.validation_fraction, rng)
             data, valid = data.take(rows), data.take(held_out)
@@ -152,10 +152,9 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             checkpoint=checkpoint,
             target=target,
             attributes={
-                "n_truncated_": n_truncated,
                 "_length_limit": limit,
                 "_target": target,
-                "_adapter": self._adapter_settings(),
+                "_adapter": adapter_settings(self),
                 "_checkpoint_name": (
                     self._checkpoint_name if go_on else (self.model, self.revision)
                 ),
@@ -200,7 +199,8 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         """Tokenize what is to be learned; return it and fitted attributes."""
         tokenizer = self.tokenizer_ if checkpoint is None else checkpoint.tokenizer
         encoding = self._encode(texts, tokenizer, limit)
-        return Data(encoding, targets, weights), {"tokenizer_": tokenizer}
+        found = {"tokenizer_": tokenizer, "n_truncated_": encoding.n_truncated}
+        return Data(encoding, targets, weights), found
 
     def _build(self, checkpoint: Any, target: Target, dtype: Any) -> Any:
         """Read the model that is fine-tuned."""
@@ -346,27 +346,6 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         self.__dict__.pop("_accelerated", None)
         return self
 
-    def _adapter_settings(self) -> Any:
-        """Return what LoRA's parameters ask for, or None."""
-        if self.lora_rank is None:
-            return None
-        if self.trainable != "all":
-            raise ValueError(
-                f"trainable={self.trainable!r} and lora_rank={self.lora_rank} both say "
-                "what trains. Leave one of them at its default."
-            )
-        from .models.adapters import AdapterSettings, require_peft
-
-        require_peft()
-        alpha = 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
-        targets = self.lora_target_modules
-        return AdapterSettings(
-            self.lora_rank,
-            alpha,
-            self.lora_dropout,
-            list(targets) if isinstance(targets, tuple) else targets,
-        )
-
     def accelerate_inference(self, backend: str | None) -> Self:
         """Predict with a runtime that is made for CPUs, or again with torch.
 
@@ -467,31 +446,13 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         ):
             state["model_"] = copy.deepcopy(model).cpu()
             state.pop("_accelerated", None)  # of before the model moved
-        if model is not None and state.get("_adapter") is not None:
-            from .models.adapters import adapter_state, has_adapter
-
-            if has_adapter(model):
-                state["model_"] = adapter_state(model, state["_adapter"])
-                state.pop("_accelerated", None)
+        leave_out_base(state)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Read the base of an adapter where it was found for the fit."""
         super().__setstate__(state)
-        if state.get("_adapter") is None or "model_" not in state:
-            return
-        from .models.adapters import AdapterState, restore_adapter
-
-        stored = state["model_"]
-        if isinstance(stored, AdapterState):
-            from .engine import hardware
-            from .models.loading import find_checkpoint
-
-            checkpoint = find_checkpoint(*self._checkpoint_name)
-            dtype = hardware.weights_dtype(self.precision)
-            model = self._build(checkpoint, self._target, dtype)
-            restore_adapter(model, stored)
-            self.model_ = model.eval()
+        read_base(self)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -152,7 +152,7 @@ class Fit:
     def _prepare_for_training(self, model: Model) -> None:
         params, encoding = self.estimator, self.train_data.encoding
         set_trainable(model, params.trainable)
-        settings = params._adapter_settings()
+        settings = self.attributes["_adapter"]
         if has_adapter(model):
             freeze_base(model)
         elif settings is not None:

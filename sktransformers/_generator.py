@@ -119,6 +119,18 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
     inference_precision : {"float32", "bfloat16", "float16"}, default=None
         The same for prediction. None: float32, in which a text does not depend on the
         texts it is written together with; bfloat16 is faster and less exact.
+    lora_rank : int, default=None
+        Rank of the matrices that are trained in place of the weights [2]_: a few
+        percent of them or less. Pickles hold nothing else, and find the model again.
+        None: the weights themselves are trained. Needs the ``lora`` extra.
+    lora_alpha : float, default=None
+        What the matrices add is scaled by ``lora_alpha / lora_rank``. None: twice the
+        rank.
+    lora_dropout : float, default=0.0
+        Share of the matrices' inputs that is left out in training.
+    lora_target_modules : str or list of str, default=None
+        Which layers get them: the ends of their names, or a regular expression for the
+        whole. None: all linear layers below the output.
     gradient_checkpointing : bool, default=False
         Whether to recompute activations rather than keep them: less memory, slower.
     compile : bool, default=False
@@ -169,6 +181,8 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
     ----------
     .. [1] `Generation, in the documentation of transformers
        <https://huggingface.co/docs/transformers/main_classes/text_generation>`_.
+    .. [2] Hu et al., `LoRA: Low-Rank Adaptation of Large Language Models
+       <https://arxiv.org/abs/2106.09685>`_, 2021.
 
     Examples
     --------
@@ -247,6 +261,10 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         device: str = "auto",
         precision: str = "auto",
         inference_precision: str | None = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
+        lora_dropout: float = 0.0,
+        lora_target_modules: str | list[str] | None = None,
         gradient_checkpointing: bool = False,
         compile: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -288,6 +306,10 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         self.device = device
         self.precision = precision
         self.inference_precision = inference_precision
+        self.lora_rank = lora_rank
+        self.lora_alpha = lora_alpha
+        self.lora_dropout = lora_dropout
+        self.lora_target_modules = lora_target_modules
         self.gradient_checkpointing = gradient_checkpointing
         self.compile = compile
         self.random_state = random_state
@@ -533,6 +555,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
             longest = int(data.encoding.output_counts.max())
         return data, {
             "tokenizer_": layout.tokenizer,
+            "n_truncated_": data.encoding.n_truncated,
             "max_new_tokens_": longest,
             "_layout": layout,
         }

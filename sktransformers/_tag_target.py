@@ -146,6 +146,8 @@ class TagTarget(LabelTarget):
             sums = best[:n, :, None] + between
             pointers.append(sums.argmax(axis=1).astype(np.int16))
             best[:n] = sums.max(axis=1) + outputs[starts[:n] + number]
+            # Only differences matter, and of great sums little is left of them.
+            best[:n] -= best[:n].max(axis=1, keepdims=True)
         tags = (best + end).argmax(axis=1)
         for number in range(lengths[0] - 1, -1, -1):
             n = n_active[number]
@@ -209,6 +211,13 @@ def check_tags(y: Any) -> np.ndarray:
         raise ValueError(
             "This tagger requires y to be passed, but the target y is None."
         )
+    if hasattr(y, "columns"):
+        raise ValueError(
+            "y must hold a list of tags for each text. Got a "
+            f"{type(y).__name__} instead; pass the column of the tags."
+        )
+    if hasattr(y, "to_pylist"):  # Arrow
+        y = y.to_pylist()
     y = list(y) if hasattr(y, "__iter__") and not isinstance(y, (str, bytes)) else y
     encode_tags(y)
     checked = np.empty(len(y), dtype=object)

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import TransformerMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ._base import DEFAULT_MODEL, BaseTextEstimator
 from ._tag_target import RaggedList, check_tags, offsets_of, tag_target
@@ -91,6 +91,18 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
     inference_precision : {"float32", "bfloat16", "float16"}, default=None
         The same for prediction. None: float32, in which a prediction does not depend
         on the texts it is made together with; bfloat16 is faster and less exact.
+    lora_rank : int, default=None
+        Rank of the matrices that are trained in place of the weights [3]_: a few
+        percent of them or less. Pickles hold nothing else, and find the model again.
+        None: the weights themselves are trained. Needs the ``lora`` extra.
+    lora_alpha : float, default=None
+        What the matrices add is scaled by ``lora_alpha / lora_rank``. None: twice the
+        rank.
+    lora_dropout : float, default=0.0
+        Share of the matrices' inputs that is left out in training.
+    lora_target_modules : str or list of str, default=None
+        Which layers get them: the ends of their names, or a regular expression for the
+        whole. None: all linear layers below the output.
     gradient_checkpointing : bool, default=False
         Whether to recompute activations rather than keep them: less memory, slower.
     compile : bool, default=False
@@ -141,6 +153,8 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
        <https://doi.org/10.1109/PROC.1973.9030>`_, 1973.
     .. [2] Devlin et al., `BERT: Pre-training of Deep Bidirectional Transformers for
        Language Understanding <https://arxiv.org/abs/1810.04805>`_, 2019.
+    .. [3] Hu et al., `LoRA: Low-Rank Adaptation of Large Language Models
+       <https://arxiv.org/abs/2106.09685>`_, 2021.
 
     Examples
     --------
@@ -200,6 +214,10 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
         device: str = "auto",
         precision: str = "auto",
         inference_precision: str | None = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
+        lora_dropout: float = 0.0,
+        lora_target_modules: str | list[str] | None = None,
         gradient_checkpointing: bool = False,
         compile: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -229,6 +247,10 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
         self.device = device
         self.precision = precision
         self.inference_precision = inference_precision
+        self.lora_rank = lora_rank
+        self.lora_alpha = lora_alpha
+        self.lora_dropout = lora_dropout
+        self.lora_target_modules = lora_target_modules
         self.gradient_checkpointing = gradient_checkpointing
         self.compile = compile
         self.random_state = random_state
@@ -407,6 +429,7 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
                 zero_division=0,
             )
         if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, true)
             sample_weight = np.repeat(sample_weight, words.lengths)
         return accuracy_score(
             [tag for tags in true for tag in tags],
@@ -452,10 +475,10 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
         if (n_words != n_tags).any():
             row = int(np.argmax(n_words != n_tags))
             split = "" if texts.texts is None else ", as word_pattern splits it"
+            shown = str(texts.rows[row][:8]) + " ..." * int(n_words[row] > 8)
             raise TextValueError(
                 f"X[{row}] has {n_words[row]} words{split}, but y[{row}] has "
-                f"{n_tags[row]} tags; each word needs one. The words are "
-                f"{texts.rows[row][:8]}{' ...' * (n_words[row] > 8)}."
+                f"{n_tags[row]} tags; each word needs one. The words are {shown}."
             )
 
     def _make_target(self, y: np.ndarray) -> Target:
@@ -473,6 +496,11 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
         special = SpecialTokens.of(tokenizer)
         max_length = self._check_max_length(special.count(1) + 1, limit)
         return encode_words(texts, tokenizer, special, max_length=max_length)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # transform counts
+        return tags
 
 
 _ENTITY = ("text", "label", "start", "end", "score")

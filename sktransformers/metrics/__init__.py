@@ -9,8 +9,13 @@ from ._entities import (
     entity_recall_score,
 )
 from ._report import entity_classification_report
+from ._texts import bleu, bleu_score, chrf, chrf_score, rouge_l, rouge_l_score
 
 __all__ = [
+    "bleu",
+    "bleu_score",
+    "chrf",
+    "chrf_score",
     "entity_classification_report",
     "entity_f1",
     "entity_f1_score",
@@ -18,4 +23,6 @@ __all__ = [
     "entity_precision_score",
     "entity_recall",
     "entity_recall_score",
+    "rouge_l",
+    "rouge_l_score",
 ]

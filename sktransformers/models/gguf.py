@@ -38,7 +38,7 @@ def gguf_options(file: str | None, *, weights: bool = False) -> dict[str, Any]:
     if file is None:
         return {}
     options: dict[str, Any] = {"gguf_file": file}
-    # Before 5.20 or so transformers always made them plain weights again.
+    # Releases without it always make plain weights of them.
     if weights and hasattr(transformers, "GgufConfig"):
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     return options
@@ -53,6 +53,26 @@ def require_reader(name: str) -> None:
             "it, cannot be imported. Run: pip install --no-deps "
             f"{' '.join(_PACKAGES)}"
         )
+
+
+def name_special_tokens(tokenizer: Any, config: Any) -> None:
+    """Give a tokenizer the special tokens whose ids stand in the file.
+
+    Older releases of transformers take the first token of a text for its last one.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        Read from a GGUF file; changed in place.
+    config : PreTrainedConfig
+        Read from the same file.
+    """
+    for kind in ("bos", "eos", "pad"):
+        token_id = getattr(config, f"{kind}_token_id", None)
+        if isinstance(token_id, int) and token_id < len(tokenizer):
+            token = tokenizer.convert_ids_to_tokens(token_id)
+            if getattr(tokenizer, f"{kind}_token") != token:
+                setattr(tokenizer, f"{kind}_token", token)
 
 
 @contextlib.contextmanager

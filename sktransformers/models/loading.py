@@ -27,7 +27,7 @@ from ..exceptions import HeadMismatchError, ModelFormatError, ModelNotFoundError
 from . import hub
 from .embedded import EMBEDDED, find_embedded
 from .files import missing_part, quiet
-from .gguf import gguf_options, reading_gguf, require_reader
+from .gguf import gguf_options, name_special_tokens, reading_gguf, require_reader
 
 _ADVICE = {
     "configuration": "it has no config.json. Pass the directory that a model was "
@@ -240,6 +240,8 @@ def _read(
         with quiet(), reading_gguf(path):
             config = AutoConfig.from_pretrained(folder, **options)
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        if gguf_file is not None:
+            name_special_tokens(tokenizer, config)
         pooling = _trained_pooling(Path(folder))
     except Exception as error:  # transformers raises errors of many kinds
         raise ModelFormatError(

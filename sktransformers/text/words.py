@@ -28,7 +28,7 @@ from .windows import cut_rows
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}ー]"
 
 WORD_PATTERN = (
-    rf"{_UNSPACED}\p{{M}}*"  # a character with its marks
+    rf"(?={_UNSPACED})\X"  # a character with its marks
     rf"|(?:(?!{_UNSPACED})[\w\p{{M}}\u200c\u200d])+"  # a run of letters and digits
     r"|(?!\s)\X"  # any other sign, such as an emoji of several code points
 )
@@ -101,13 +101,12 @@ class Words:
 
     def is_spaced(self) -> list[bool]:
         """Whether there is a space before each word, for all words in one list."""
-        if self.spans is None:
+        if self.texts is None or self.spans is None:
             return [number > 0 for row in self.rows for number in range(len(row))]
-        ends = ([0, *(end for _, end in row)] for row in self.spans)
         return [
-            start > end
-            for row, before in zip(self.spans, ends, strict=True)
-            for (start, _), end in zip(row, before, strict=False)
+            start > 0 and text[start - 1].isspace()
+            for text, row in zip(self.texts, self.spans, strict=True)
+            for start, _ in row
         ]
 
 
