@@ -22,7 +22,8 @@ SOURCES := pyproject.toml $(CONSTRAINTS) requirements/embedded.txt \
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint quick test-slow test-lowest docs clean
-.PHONY: bench bench-accuracy bench-few-shot bench-quality bench-scaling bench-tagging
+.PHONY: bench bench-accuracy bench-few-shot bench-quality bench-scaling bench-tagging \
+	bench-writing
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' \
@@ -62,6 +63,9 @@ bench-few-shot: $(PEERS_READY) ## the defaults beside SetFit on 100 texts, on DA
 
 bench-tagging: $(PEERS_READY) ## TransformerTagger beside the Trainer, on DATA=path/to/data
 	$(BIN)/python -m benchmarks.tagging $(DATA) --peer $(PEERS)/bin/python $(ARGS)
+
+bench-writing: $(PEERS_READY) ## TransformerGenerator beside Seq2SeqTrainer and pipeline(), on DATA
+	$(BIN)/python -m benchmarks.writing $(DATA) --peer $(PEERS)/bin/python $(ARGS)
 
 bench-scaling: $(READY) ## time and memory of 100 to a million texts
 	$(BIN)/python -m benchmarks.scaling $(ARGS)
