@@ -1,5 +1,6 @@
 """Fitted estimators in, pictures out."""
 
+from ._entities import EntityDisplay
 from ._loss_curve import LossCurveDisplay
 
-__all__ = ["LossCurveDisplay"]
+__all__ = ["EntityDisplay", "LossCurveDisplay"]
