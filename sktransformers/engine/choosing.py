@@ -229,7 +229,6 @@ def candidates(
     if top_p < 1:
         shares = scores.softmax(dim=1)
         before = shares.cumsum(dim=1) - shares
-        before[:, 0] = -1  # the likeliest one always stays
         scores = scores.masked_fill(before >= top_p, -torch.inf)
     if settings.min_p:
         least = scores.amax(dim=1, keepdim=True) + float(np.log(settings.min_p))

@@ -159,12 +159,13 @@ def _refill(
         width = (longest + settings.max_new_tokens) * settings.n
         capacity = max(1, token_budget // width)
         room = capacity - -(-len(decoder.rows) // settings.n)
-        if waiting and decoder.is_open and (room * _REFILL >= capacity):
-            chosen = [waiting.pop() for _ in range(min(room, len(waiting)))]
-            if not decoder.takes_padding:
-                same = [i for i in chosen if len(prompts[i]) == len(prompts[chosen[0]])]
-                waiting += reversed(chosen[len(same) :])
-                chosen = same
+        if waiting and decoder.is_open and room * _REFILL >= capacity:
+            chosen = [waiting.pop()]
+            while waiting and len(chosen) < room:
+                is_same = len(prompts[waiting[-1]]) == len(prompts[chosen[0]])
+                if not (decoder.takes_padding or is_same):
+                    break
+                chosen.append(waiting.pop())
             yield decoder.add([(number, prompts[number]) for number in chosen])
         if decoder.rows:
             yield decoder.step()
