@@ -139,12 +139,13 @@ class TagTarget(LabelTarget):
         )
         # How many texts have a word number 0, 1, ...
         n_active = np.searchsorted(-lengths, -np.arange(1, lengths[0] + 1), "right")
+        slots = offsets_of(n_active)
+        pointers = np.empty((slots[-1], len(start)), dtype=np.int16)
         best = outputs[starts] + start  # of all ways to reach a tag, the greatest sum
-        pointers = []
         for number in range(1, lengths[0]):
             n = n_active[number]
             sums = best[:n, :, None] + between
-            pointers.append(sums.argmax(axis=1).astype(np.int16))
+            pointers[slots[number] : slots[number + 1]] = sums.argmax(axis=1)
             best[:n] = sums.max(axis=1) + outputs[starts[:n] + number]
             # Only differences matter, and of great sums little is left of them.
             best[:n] -= best[:n].max(axis=1, keepdims=True)
@@ -153,7 +154,7 @@ class TagTarget(LabelTarget):
             n = n_active[number]
             codes[starts[:n] + number] = tags[:n]
             if number:
-                tags[:n] = pointers[number - 1][np.arange(n), tags[:n]]
+                tags[:n] = pointers[slots[number] + np.arange(n), tags[:n]]
 
     def find_entities(self, codes: np.ndarray, counts: np.ndarray) -> Spans:
         """Return the entities that tags spell out."""
@@ -222,7 +223,7 @@ def check_tags(y: Any) -> np.ndarray:
     encode_tags(y)
     checked = np.empty(len(y), dtype=object)
     for position, tags in enumerate(y):
-        checked[position] = [str(tag) for tag in tags]
+        checked[position] = [str.__str__(tag) for tag in tags]
     return checked
 
 

@@ -101,7 +101,7 @@ def encode_tags(tags: Iterable[Sequence[str]], name: str = "y") -> EncodedTags:
         all_str = False
     if not all_str:
         raise ValueError(_describe_first_non_str(texts, name))
-    classes = sorted(map(str, distinct))
+    classes = sorted(map(str.__str__, distinct))
     position = {tag: i for i, tag in enumerate(classes)}
     codes = np.fromiter(map(position.__getitem__, flat), np.int64, len(flat))
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))

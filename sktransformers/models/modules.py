@@ -211,6 +211,8 @@ def build(
     module = load_module(
         checkpoint, n_outputs=n_outputs, pooling=pooling, task=task, dtype=dtype
     )
+    if getattr(module.config, "use_cache", False):
+        module.config.use_cache = False  # for a next token, which nobody asks for
     if pooling == "head":
         return ArchitectureModel(module).eval()
     if module.config.is_encoder_decoder:
