@@ -15,7 +15,7 @@ from . import metrics
 from ._base import _POSITIVE_INT, _POSITIVE_REAL, BaseTextEstimator
 from ._data import Data
 from ._targets import TextTarget
-from .exceptions import TextValueError, TruncationWarning
+from .exceptions import TextTypeError, TextValueError, TruncationWarning
 from .text.inputs import Texts, check_texts
 
 DEFAULT_GENERATOR = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -52,7 +52,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
     use_chat_template : "auto" or bool, default="auto"
         Whether a source is put to a decoder-only model as a user's message, by the
         tokenizer's chat template. "auto": if it has one and ``prompt_template`` is
-        None.
+        None, unless the model learned texts without targets, which it then continues.
     system_prompt : str, default=None
         The system's message of a chat.
     source_prefix : str, default=None
@@ -62,7 +62,8 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         tokenizers, such as "eng_Latn" or "en_XX".
     max_new_tokens : int, default=None
         Most tokens to write. None: as many as the longest target of ``fit`` has; 256
-        where there was none.
+        where there was none. A decoder-only model keeps room for them, up to half of
+        what it can read.
     num_beams : int, default=1
         Texts that are searched side by side; 1 takes the likeliest token each time.
     do_sample : bool, default=False
@@ -325,7 +326,8 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
             Sources, in a list, tuple, array, Series or frame of one column.
         y : array-like of str of shape (n_texts,), default=None
             What is to be written. None: a decoder-only model learns the texts of X
-            themselves.
+            themselves; an encoder-decoder cannot, and is only left as it is by
+            ``max_epochs=0``.
         sample_weight : array-like of shape (n_texts,), default=None
             Weight of each text's tokens in the loss; 0 leaves it out.
 
@@ -379,7 +381,22 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         ndarray of shape (n_texts,)
             Of str objects.
         """
-        return self.predict(X)
+        return self._write(X, n=1)[:, 0]
+
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Do nothing: what is written stays an array, which every container holds.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"} or None, default=None
+            What a pipeline asks all its steps for.
+
+        Returns
+        -------
+        self : TransformerGenerator
+            The same generator.
+        """
+        return self
 
     def generate(self, X: Any, n: int = 1) -> np.ndarray:
         """Write several texts for each source.
@@ -400,8 +417,11 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         Raises
         ------
         ValueError
-            n is more than 1, and there is neither ``do_sample`` nor ``num_beams``.
+            n is no number of texts, or more than 1 without ``do_sample`` or as many
+            ``num_beams``.
         """
+        if not _POSITIVE_INT.is_satisfied_by(n):
+            raise ValueError(f"n must be an int, at least 1. Got {n!r}.")
         return self._write(X, n=n)
 
     def stream(self, text: str) -> Iterator[str]:
@@ -435,10 +455,10 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
                 f"stream writes for one source, a str. Got {type(text).__name__}."
             )
         settings = self._settings(1)
-        (prompt,) = self._prompts([text], settings)
-        model, device, precision = self._writer()
+        (prompt,) = self._prompts([text], settings, stacklevel=3)
+        writer, device, precision = self._writer()
         ids = generation.stream(
-            model,
+            writer.model,
             prompt,
             settings,
             device=device,
@@ -461,7 +481,12 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         -------
         ndarray of shape (n_texts,)
             The exponential of the mean negative log-probability of a token; 1 is
-            entirely expected.
+            entirely expected. nan where there is no token but a first one.
+
+        Raises
+        ------
+        ValueError
+            y is missing for an encoder-decoder, or X and y differ in number.
         """
         from ._prediction import token_losses
 
@@ -473,12 +498,20 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         data = self._lay_out(
             self._layout, texts, targets, np.ones(len(texts)), self._length_limit
         )
-        model, device, precision = self._place_model()
-        losses = token_losses(model, data.encoding, data.targets, device, precision)
+        n_cut = data.encoding.n_truncated
+        if n_cut and not self.n_truncated_:
+            warnings.warn(
+                f"{n_cut} of {len(texts)} texts were longer than max_length tokens and "
+                "were cut.",
+                TruncationWarning,
+                stacklevel=2,
+            )
+        writer, device, precision = self._writer()
+        losses = token_losses(writer, data.encoding, data.targets, device, precision)
         owners = np.repeat(data.encoding.owners, data.encoding.output_counts)
         counts = np.bincount(owners, minlength=len(texts))
         totals = np.bincount(owners, losses, minlength=len(texts))
-        return np.exp(totals / np.maximum(counts, 1))
+        return np.exp(totals / np.where(counts, counts, np.nan))
 
     def score(self, X: Any, y: Any) -> float:
         """Return the chrF of what is written.
@@ -500,7 +533,36 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         ImportError
             sacrebleu is not installed; the message says how to.
         """
-        return float(metrics.chrf_score(self._check_y(y), self.predict(X)))
+        check_is_fitted(self)
+        targets = self._check_y(y)
+        self._check_lengths(self._check_texts(X), targets)
+        return float(metrics.chrf_score(targets, self.predict(X)))
+
+    def accelerate_inference(self, backend: str | None) -> Self:
+        """Refuse a runtime: what writes keeps a past, which none of them is given.
+
+        Parameters
+        ----------
+        backend : None
+            The one that can write: torch.
+
+        Returns
+        -------
+        self : TransformerGenerator
+            The same fitted generator.
+
+        Raises
+        ------
+        ValueError
+            It is anything else.
+        """
+        if backend is not None:
+            raise ValueError(
+                f"accelerate_inference({backend!r}) is for models that read. A "
+                "generator writes with torch alone: pass None, or speed it up by "
+                "inference_precision='bfloat16'."
+            )
+        return super().accelerate_inference(None)
 
     def _check_X(self, X: Any) -> Texts:
         texts = check_texts(X)
@@ -513,8 +575,8 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
     def _check_y(self, y: Any) -> np.ndarray:
         try:
             texts = self._check_X(y).columns[0]
-        except TextValueError as error:
-            raise TextValueError(str(error).replace("X", "y", 1)) from None
+        except (TextTypeError, TextValueError) as error:
+            raise type(error)(str(error).replace("X", "y", 1)) from None
         return np.array(texts, dtype=object)
 
     def _make_target(self, y: np.ndarray) -> Any:
@@ -530,28 +592,25 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         checkpoint: Any,
         limit: int,
     ) -> tuple[Data, dict[str, Any]]:
-        from ._writing import make_layout
+        from ._writing import make_layout, make_settings
         from .models.generative import find_conventions, require_generative
 
         if checkpoint is None:
-            layout = self._layout
+            tokenizer, config = self.tokenizer_, self.model_.model.config
+            found = self._layout.conventions
         else:
             require_generative(checkpoint)
-            layout = make_layout(
-                self,
-                checkpoint.tokenizer,
-                checkpoint.config,
-                find_conventions(checkpoint),
-            )
-        if layout.is_pair and target.is_source:
-            raise ValueError(
-                f"y is None, but {self.model!r} is an encoder-decoder, which learns to "
-                "write targets from sources. Pass both."
-            )
+            tokenizer, config = checkpoint.tokenizer, checkpoint.config
+            found = find_conventions(checkpoint)
+        is_plain = target.is_source and self.max_epochs != 0
+        layout = make_layout(self, tokenizer, config, found, is_plain=is_plain)
+        make_settings(self, layout, n=1, longest=1)  # raises if it cannot write so
         written = None if target.is_source else targets
+        if written is None and layout.is_pair and self.max_epochs == 0:
+            written = np.full(len(texts), "", dtype=object)  # nothing is learned
         data = self._lay_out(layout, texts, written, weights, limit)
         longest = _DEFAULT_NEW_TOKENS
-        if written is not None:
+        if not target.is_source:
             longest = int(data.encoding.output_counts.max())
         return data, {
             "tokenizer_": layout.tokenizer,
@@ -569,16 +628,18 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         limit: int,
     ) -> Data:
         max_length = self._check_max_length(2, limit)
-        if targets is None:
-            return layout.make_plain_data(texts.columns[0], weights, max_length)
-        data = layout.make_data(texts.columns[0], targets.tolist(), weights, max_length)
-        if self.long_text == "error" and data.encoding.n_truncated:
-            raise TextValueError(
-                f"{data.encoding.n_truncated} of {len(texts)} sources or targets take "
-                f"more than the {max_length} tokens there is room for. Shorten them, "
-                "raise max_length, or pass long_text='truncate'."
+        (sources,) = texts.columns
+        if targets is not None:
+            may_cut = self.long_text == "truncate"
+            return layout.make_data(
+                sources, targets.tolist(), weights, max_length, may_cut=may_cut
             )
-        return data
+        if layout.is_pair:
+            raise ValueError(
+                f"y is None, but {self.model!r} is an encoder-decoder, which learns to "
+                "write targets from sources. Pass both."
+            )
+        return layout.make_plain_data(sources, weights, max_length)
 
     def _build(self, checkpoint: Any, target: Any, dtype: Any) -> Any:
         from .models.generative import load_generative
@@ -588,51 +649,39 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
 
     def _settings(self, n: int) -> Any:
         """Return how to generate, as the engine takes it."""
-        from .engine.choosing import Settings
+        from ._writing import make_settings
 
-        layout = self._layout
-        return Settings(
-            max_new_tokens=self.max_new_tokens or self.max_new_tokens_,
-            num_beams=self.num_beams,
-            do_sample=self.do_sample,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            no_repeat_ngram_size=self.no_repeat_ngram_size,
-            n=n,
-            eos_ids=layout.conventions.eos_ids,
-            pad_id=layout.conventions.pad_id,
-            forced_first_id=layout.first_id,
-            decoder_start_id=layout.conventions.start_id if layout.is_pair else None,
-            context=layout.conventions.context,
-        )
+        return make_settings(self, self._layout, n, self.max_new_tokens_)
 
-    def _prompts(self, texts: list[str], settings: Any) -> list[np.ndarray]:
+    def _prompts(
+        self, texts: list[str], settings: Any, stacklevel: int
+    ) -> list[np.ndarray]:
         """Return what the model reads, with room for what it writes."""
         from ._writing import require_fitting
 
         limit = self._check_max_length(2, self._length_limit)
         if not self._layout.is_pair:
             context = self._length_limit
-            limit = max(2, min(limit, context - settings.max_new_tokens))
+            # Much may be written, but not at the price of all that is read.
+            room = max(context - settings.max_new_tokens, context // 2)
+            limit = min(limit, room)
         prompts, was_cut = self._layout.encode_prompts(texts, limit)
-        require_fitting(was_cut, self.long_text, limit)
+        if self.long_text == "error":
+            require_fitting(was_cut, np.full(len(texts), limit), "X")
         if was_cut.any() and not self.n_truncated_:
             warnings.warn(
                 f"{int(was_cut.sum())} of {len(texts)} texts were longer than the "
                 f"{limit} tokens there is room for beside what is written, and were "
                 "cut. Raise max_length or lower max_new_tokens.",
                 TruncationWarning,
-                stacklevel=4,  # the caller of predict
+                stacklevel=stacklevel,
             )
         return prompts
 
     def _writer(self) -> tuple[Any, Any, str]:
-        """Return the model that writes, its device and what to autocast it to."""
+        """Return the LanguageModel, its device and what to autocast it to."""
         model, device, precision = self._place_model()
-        return getattr(model, "module", model).model, device, precision
+        return getattr(model, "module", model), device, precision
 
     def _write(self, X: Any, n: int) -> np.ndarray:
         """Return n texts for each source, of shape (n_texts, n)."""
@@ -641,11 +690,11 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         check_is_fitted(self)
         texts = self._check_texts(X).columns[0]
         settings = self._settings(n)
-        prompts = self._prompts(texts, settings)
-        model, device, precision = self._writer()
+        prompts = self._prompts(texts, settings, stacklevel=4)
+        writer, device, precision = self._writer()
         strings = self.stop_strings or []
         ids = generation.generate(
-            model,
+            writer.model,
             prompts,
             settings,
             device=device,

@@ -36,19 +36,47 @@ class LanguageModel(nn.Module):
         The output layer is the largest of a small model, so that it is given the
         positions alone. What the architecture does before and after it remains.
         """
-
-        def keep_positions(_layer: nn.Module, args: tuple[torch.Tensor]) -> Any:
-            return (args[0].flatten(0, 1)[positions],)
-
-        output = self.model.get_output_embeddings()
-        handle = output.register_forward_pre_hook(keep_positions)
-        try:
-            logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
-        finally:
-            handle.remove()
-        return logits
+        model = _read_at(self.model, positions)
+        logits: torch.Tensor = model(**inputs, use_cache=False).logits
+        return logits if logits.ndim == 2 else logits.flatten(0, 1)[positions]
 
     def losses(self, targets: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
         """Return how unexpected the targets were, of shape (n_positions,)."""
-        scores = self(**inputs).float()
+        scores = self(**inputs)
+        if scores.dtype != torch.float64:
+            scores = scores.float()
         return functional.cross_entropy(scores, targets, reduction="none")
+
+
+def _read_at(model: Any, positions: torch.Tensor) -> Any:
+    """Return a twin whose output layer sees the positions alone, if it has such a one.
+
+    The model itself is left as it is: it may be writing in another thread.
+    """
+    output = model.get_output_embeddings()
+    for name, child in model.named_children():
+        if child is output:
+            parts = {**model._modules, name: _AtPositions(output, positions)}
+            twin = object.__new__(type(model))
+            twin.__dict__.update(model.__dict__, _modules=parts)
+            return twin
+    return model
+
+
+class _AtPositions(nn.Module):
+    """An output layer that is given a part of the hidden states."""
+
+    def __init__(self, layer: nn.Module, positions: torch.Tensor) -> None:
+        super().__init__()
+        self.layer = layer
+        self.positions = positions
+
+    @property
+    def weight(self) -> Any:
+        """The layer's own: some models look at its format."""
+        return self.layer.weight
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the scores, of shape (n_positions, n_tokens_in_vocabulary)."""
+        scores: torch.Tensor = self.layer(hidden.flatten(0, 1)[self.positions])
+        return scores

@@ -4,7 +4,7 @@ Knows nothing of models. What a model's texts begin and end with comes in as ids
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,10 +68,10 @@ class Prompter:
 
     def _cut(self, text: str, limit: int) -> list[int]:
         """Return the longest prompt within the limit that begins as the text does."""
-        ids = tokenize(self.tokenizer, [text]).values.tolist()
-        n_kept = len(ids)
+        text, ends = self._ends(text)
+        n_kept = len(ends)
         while n_kept:
-            (row,) = self._rows([self.render(self.tokenizer.decode(ids[:n_kept]))])
+            (row,) = self._rows([self.render(text[: ends[n_kept - 1]])])
             if len(row) <= limit:
                 return row
             n_kept = max(0, n_kept - (len(row) - limit))
@@ -83,6 +83,15 @@ class Prompter:
                 "prompt_template, system_prompt or the longest target."
             )
         return row
+
+    def _ends(self, text: str) -> tuple[str, Sequence[int]]:
+        """Return a text, and where in it its tokens end: never inside a character."""
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return text, range(1, len(text) + 1)
+        offsets = backend.encode(text, add_special_tokens=False).offsets
+        return text, [end for _, end in offsets]
 
 
 @dataclass(frozen=True)
