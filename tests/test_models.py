@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import LAYERS, TOKENIZER_OF, save_tiny_model
+from generation_models import make_generative
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoModel
 
@@ -24,6 +25,7 @@ from sktransformers.exceptions import (
 )
 from sktransformers.models import embedded, files, hub, loading
 from sktransformers.models.embedded import EMBEDDED, EmbeddedModel, find_embedded
+from sktransformers.models.language import LanguageModel
 from sktransformers.models.loading import find_checkpoint, load_module
 from sktransformers.models.modules import (
     ArchitectureModel,
@@ -570,3 +572,15 @@ def test_a_fitted_encoder_is_a_checkpoint_of_transformers(fitted_classifier, tmp
         with torch.no_grad():
             hidden = encoder(**inputs).last_hidden_state
         np.testing.assert_allclose(hidden[0].mean(dim=0), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["bart", "t5"])
+def test_the_top_layers_of_an_encoder_decoder_are_those_of_its_decoder(kind):
+    model = LanguageModel(make_generative(kind))
+    set_trainable(model, 1)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    top = {"bart": "model.model.decoder.layers.1", "t5": "model.decoder.block.1"}[kind]
+    assert any(name.startswith(top) for name in trained)
+    others = {name for name in trained if not name.startswith(top)}
+    assert all("norm" in name for name in others)  # the one above the layers
+    assert not any("encoder." in name for name in trained)

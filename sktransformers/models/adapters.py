@@ -6,6 +6,7 @@ know of them. https://arxiv.org/abs/2106.09685
 
 import hashlib
 import importlib
+import warnings
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -97,7 +98,9 @@ def add_adapter(model: Any, settings: AdapterSettings) -> None:
         target_modules="all-linear" if targets is None else targets,
     )
     try:
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            # That it takes GPT-2's kind of layers for what they are.
+            warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)
             inject_adapter_in_model(config, model.encoder)
     except ValueError as error:
         raise ValueError(

@@ -234,17 +234,21 @@ def set_trainable(model: PooledModel | ArchitectureModel, trainable: str | int) 
     if trainable == "all":
         return
     n_top = 0 if trainable == "head" else int(trainable)
-    layers = layers_of(model.encoder)
+    stack = model.encoder
+    if stack.config.is_encoder_decoder and hasattr(stack, "decoder"):
+        stack = stack.decoder
+    layers = layers_of(stack)
     if n_top > len(layers):
         raise ValueError(
             f"trainable={n_top}, but the model has {len(layers)} layers. Pass "
             "trainable='all' to train everything."
         )
-    if n_top == 0:
+    if n_top == 0 or stack is not model.encoder:
         model.encoder.requires_grad_(False)
-    else:
+    if n_top:
+        stack.requires_grad_(True)
         first = next(layers[-n_top].parameters())
-        for parameter in model.encoder.parameters():  # in the order of the forward pass
+        for parameter in stack.parameters():  # in the order of the forward pass
             if parameter is first:
                 break
             parameter.requires_grad_(False)
@@ -274,9 +278,13 @@ def set_checkpointing(model: PooledModel | ArchitectureModel, *, active: bool) -
 
 
 def layers_of(encoder: nn.Module) -> nn.ModuleList:
-    """Return the encoder's stack of layers: its longest list of modules."""
+    """Return the encoder's stack of layers: the list that has most of its weights."""
     lists = [m for m in encoder.modules() if isinstance(m, nn.ModuleList)]
-    return max(lists, key=len, default=nn.ModuleList())
+    return max(
+        lists,
+        key=lambda layers: sum(p.numel() for p in layers.parameters()),
+        default=nn.ModuleList(),
+    )
 
 
 def order_outputs(model: ArchitectureModel, order: list[int]) -> None:
