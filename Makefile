@@ -41,7 +41,7 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/mypy
 
 quick: $(READY) ## the quick tests alone
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: $(READY) ## the tests that take long
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)

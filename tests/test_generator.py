@@ -755,7 +755,6 @@ def rendered(text, system=""):
             lambda text: rendered(text, "<|start|>system quite good<|end|>"),
         ),
     ],
-    ids=str,
 )
 def test_a_chat_template_is_used_where_it_should_be(
     params, by_hand, chat_writer, pairs

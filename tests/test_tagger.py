@@ -916,7 +916,8 @@ def test_a_word_pattern_may_be_changed_after_fit(fitted):
 
 
 @pytest.mark.parametrize(
-    "copied", [lambda t: pickle.loads(pickle.dumps(t)), copy.deepcopy], ids=str
+    "copied",
+    [lambda t: pickle.loads(pickle.dumps(t)), copy.deepcopy],
 )
 def test_copies_predict_bit_equally(copied, fitted, X):
     restored = copied(fitted)

@@ -126,7 +126,6 @@ def test_strings_in_every_container(X):
         (np.zeros((2, 3)), TextValueError, r"X\[0\]\[0\] .*0\.0 \(float\)"),
         (np.zeros((2, 2, 2), dtype=str), TextValueError, r"X\[0\] .*ndarray"),
     ],
-    ids=str,
 )
 def test_what_holds_no_words_is_refused_by_row(X, error, message):
     with pytest.raises(error, match=message):
