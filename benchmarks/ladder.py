@@ -186,7 +186,7 @@ def climb(climbers: list, repeats: int) -> pd.DataFrame:
         for (trainer, batches), times in zip(climbers, seconds, strict=True):
             started = time.perf_counter()
             for batch in batches:
-                trainer.step([batch])
+                trainer.step(lambda _, batch=batch: [batch])
             if repeat:
                 times.append((time.perf_counter() - started) / len(batches))
     medians = 1000 * np.median(seconds, axis=1)

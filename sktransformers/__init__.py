@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from . import datasets, exceptions, inspection, metrics
     from ._classifier import TransformerClassifier
     from ._generator import TransformerGenerator
+    from ._regressor import TransformerRegressor
     from ._tagger import TransformerTagger
 
 __version__ = "0.1.0.dev0"
@@ -18,6 +19,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "TransformerClassifier",
     "TransformerGenerator",
+    "TransformerRegressor",
     "TransformerTagger",
     "__version__",
     "datasets",
@@ -29,6 +31,7 @@ __all__ = [
 _HOME_OF = {
     "TransformerClassifier": "._classifier",
     "TransformerGenerator": "._generator",
+    "TransformerRegressor": "._regressor",
     "TransformerTagger": "._tagger",
 }
 _SUBPACKAGES = {"datasets", "exceptions", "inspection", "metrics"}

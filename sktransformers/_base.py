@@ -8,7 +8,6 @@ Guarded ground: think twice before adding to it. A subclass says what y may be
 import copy
 import warnings
 from abc import ABCMeta, abstractmethod
-from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +15,6 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_consistent_length
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     _check_feature_names,
     _get_feature_names,
@@ -24,8 +22,10 @@ from sklearn.utils.validation import (
 )
 
 from ._callbacks import progress_bar
-from ._data import Data, split, weigh
+from ._constraints import SHARED
+from ._data import Data, make_rng, split, weigh
 from ._lora import adapter_settings, leave_out_base, read_base
+from ._memory import memory_folder
 from ._targets import Target
 from .exceptions import TextValueError, TruncationWarning
 from .text.inputs import Texts, check_texts
@@ -35,59 +35,17 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
-_POSITIVE_REAL = Interval(Real, 0, None, closed="neither")
-_NON_NEGATIVE_REAL = Interval(Real, 0, None, closed="left")
-_POSITIVE_INT = Interval(Integral, 1, None, closed="left")
-
 
 class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
     """Base of the estimators; see :class:`TransformerClassifier` for parameters."""
 
-    _parameter_constraints: dict[str, Any] = {
-        "model": [str, PathLike],
-        "revision": [str, None],
-        "max_length": [_POSITIVE_INT, None],
-        "long_text": [StrOptions({"truncate", "window", "error"})],
-        "max_epochs": [
-            Interval(Integral, 0, None, closed="left"),
-            StrOptions({"auto"}),
-        ],
-        "batch_size": [_POSITIVE_INT],
-        "gradient_accumulation_steps": [_POSITIVE_INT],
-        "learning_rate": [_POSITIVE_REAL],
-        "head_learning_rate": [_POSITIVE_REAL],
-        "weight_decay": [_NON_NEGATIVE_REAL],
-        "warmup_ratio": [Interval(Real, 0, 1, closed="both")],
-        "lr_scheduler_type": [
-            StrOptions({"linear", "cosine", "constant", "constant_with_warmup"})
-        ],
-        "max_grad_norm": [_POSITIVE_REAL, None],
-        "pooling": [StrOptions({"auto", "mean", "cls", "last", "head"})],
-        "trainable": [StrOptions({"all", "head"}), _POSITIVE_INT],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [_POSITIVE_INT],
-        "warm_start": ["boolean"],
-        "device": [str],
-        "precision": [
-            StrOptions({"auto", "float32", "bfloat16", "float16", "float64"})
-        ],
-        "inference_precision": [
-            StrOptions({"float32", "bfloat16", "float16"}),
-            None,
-        ],
-        "lora_rank": [_POSITIVE_INT, None],
-        "lora_alpha": [_POSITIVE_REAL, None],
-        "lora_dropout": [Interval(Real, 0, 1, closed="left")],
-        "lora_target_modules": [str, list, tuple, None],
-        "gradient_checkpointing": ["boolean"],
-        "compile": ["boolean"],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints: dict[str, Any] = SHARED
 
     _longest_default = 512
     _advice_on_length = " long_text='window' reads them whole."
+
+    # Batches that are sorted by length together.
+    _batches_in_pool = 50
 
     # What a trained head must be for, in the words of transformers.
     _task = "SequenceClassification"
@@ -123,27 +81,27 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         one_epoch : bool
             As ``partial_fit`` does: one pass at a constant rate.
         """
-        texts = self._check_texts(X) if go_on else self._check_X(X)
-        labels = self._check_y(y)
-        self._check_lengths(texts, labels)
-        target = self._make_target(labels) if target is None else target
-        kept, targets, weights = weigh(
-            labels, target, sample_weight, getattr(self, "class_weight", None)
+        texts, target, targets, weights = self._check(
+            X, y, sample_weight, target, go_on=go_on
         )
-        if len(kept) < len(texts):
-            texts = texts.take(kept)
-
         # Not earlier: importing torch takes longer than checking bad input.
         from ._fitting import Fit
+        from ._resuming import open_resumption
         from .models.loading import find_checkpoint
 
-        checkpoint = None if go_on else find_checkpoint(self.model, self.revision)
+        trusts = self.trust_remote_code
+        checkpoint = (
+            None
+            if go_on
+            else find_checkpoint(self.model, self.revision, trust_remote_code=trusts)
+        )
         limit = self._length_limit if checkpoint is None else checkpoint.max_length
         data, found = self._make_data(
             texts, targets, weights, target, checkpoint=checkpoint, limit=limit
         )
         self._warn_of_truncation(data.encoding)
         rng, valid = self._make_rng(), None
+        resumption = None if one_epoch else open_resumption(self, data, rng)
         if self.early_stopping and not one_epoch:
             rows, held_out = split(data, self.validation_fraction, rng)
             data, valid = data.take(rows), data.take(held_out)
@@ -167,12 +125,27 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             previous=self.model_ if go_on else None,
             one_epoch=one_epoch,
             optimizer_state=self.__dict__.get("_optimizer_state") if go_on else None,
+            resumption=resumption,
         )
+        metadata = {"sample_weight": sample_weight}
         with progress_bar(self):
-            fitted = fit.run(
-                {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
-            )
+            fitted = fit.run({"X": X, "y": y, "metadata": metadata})
         return self._become(fitted)
+
+    def _check(
+        self, X: Any, y: Any, sample_weight: Any, target: Any, *, go_on: bool
+    ) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+        """Check what is to be learned; leave out texts without weight."""
+        texts = self._check_texts(X) if go_on else self._check_X(X)
+        labels = self._check_y(y)
+        self._check_lengths(texts, labels)
+        target = self._make_target(labels) if target is None else target
+        kept, targets, weights = weigh(
+            labels, target, sample_weight, getattr(self, "class_weight", None)
+        )
+        if len(kept) < len(texts):
+            texts = texts.take(kept)
+        return texts, target, targets, weights
 
     def _become(self, fitted: dict[str, Any]) -> Self:
         """Take on the attributes of a fit that went well, in place of the last."""
@@ -215,11 +188,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         )
 
     def _make_rng(self) -> np.random.Generator:
-        """Return a generator of our own: drawing from it changes no global state."""
-        state = self.random_state
-        if isinstance(state, np.random.RandomState):
-            state = int(state.randint(2**31))
-        return np.random.default_rng(state)
+        return make_rng(self.random_state)
 
     def _attributes_of(self, texts: Texts) -> dict[str, Any]:
         """Return scikit-learn's attributes for what X looked like."""
@@ -234,22 +203,14 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _encode(self, texts: Texts, tokenizer: Any, limit: int) -> "Encoding":
         """Tokenize texts, once, and cut them to what the model can read."""
-        from .text.encoding import SpecialTokens, encode, tokenize
+        from .text.encoding import SpecialTokens, encode, require_fitting, tokenize
 
         special = SpecialTokens.of(tokenizer)
         least = special.count(len(texts.columns)) + len(texts.columns)
         max_length = self._check_max_length(least, limit)
         columns = [tokenize(tokenizer, column) for column in texts.columns]
         if self.long_text == "error":
-            lengths = np.sum([column.lengths for column in columns], axis=0)
-            lengths += special.count(len(columns))
-            too_long = np.flatnonzero(lengths > max_length)
-            if len(too_long):
-                raise TextValueError(
-                    f"X[{too_long[0]}] has {lengths[too_long[0]]} tokens, more than "
-                    f"max_length={max_length} ({len(too_long)} such texts in all). "
-                    "Shorten them, or pass long_text='truncate' or 'window'."
-                )
+            require_fitting(columns, special, max_length)
         return encode(
             columns,
             special,
@@ -398,43 +359,152 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         self._accelerated = accelerated
         return self
 
+    def save_pretrained(
+        self, directory: str | PathLike[str], *, overwrite: bool = False
+    ) -> Self:
+        """Write the fitted estimator to a directory that transformers reads too.
+
+        Weights in safetensors, all else in JSON: nothing in it can run. The directory
+        is complete or not there, whatever happens meanwhile. With ``lora_rank`` only
+        the adapter is written, and which model it belongs to.
+
+        Parameters
+        ----------
+        directory : str or path
+            Where to. Made if it is not there.
+        overwrite : bool, default=False
+            Whether to replace what was saved there before. What this method has not
+            written is never replaced.
+
+        Returns
+        -------
+        self : estimator
+            The same fitted estimator.
+
+        Raises
+        ------
+        NotFittedError
+            The estimator is not fitted.
+        ModelSaveError
+            The directory is not empty, or cannot be written; what was there is still.
+        ModelFormatError
+            A parameter or a label cannot be written as JSON, such as a RandomState.
+        """
+        from .persistence import save
+
+        save(self, directory, overwrite=overwrite)
+        return self
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        n_columns: int = 1,
+    ) -> Self:
+        """Read a fitted estimator, or a model that was trained elsewhere.
+
+        What ``save_pretrained`` has written predicts what it predicted. Any other
+        checkpoint must have a trained head for what the estimator does; its labels
+        become the classes. Labels that were never named, LABEL_0 and so on, become
+        integers.
+
+        Parameters
+        ----------
+        model : str or path
+            A directory, or the id of a model on the Hugging Face hub.
+        revision : str, default=None
+            Branch, tag or commit on the hub. None: "main".
+        device : str, default=None
+            As for the constructor. None: what was saved, or "auto".
+        n_columns : int, default=1
+            Text columns of X, where the model was trained elsewhere: 2 if it reads
+            pairs.
+
+        Returns
+        -------
+        estimator
+            Fitted.
+
+        Raises
+        ------
+        ModelNotFoundError
+            There is no such model.
+        ModelFormatError
+            A file is missing, damaged or not allowed, another estimator was saved, or
+            the model has no trained head. The message names file and cause.
+        """
+        from .persistence import load
+
+        return load(cls, model, revision=revision, device=device, n_columns=n_columns)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        commit_message: str = "Upload a fitted estimator",
+    ) -> str:
+        """Upload what ``save_pretrained`` writes to the Hugging Face hub.
+
+        With the login of ``hf auth login``. Settings and weights of an earlier model in
+        the repository are removed by the same commit.
+
+        Parameters
+        ----------
+        repo_id : str
+            Such as "your-name/your-model". Made if it is not there.
+        private : bool, default=None
+            Whether a new repository is private. None: as the account says.
+        commit_message : str, default="Upload a fitted estimator"
+            Of the commit.
+
+        Returns
+        -------
+        str
+            Address of the commit.
+
+        Raises
+        ------
+        NotFittedError
+            The estimator is not fitted.
+        ModelFormatError
+            A parameter or a label cannot be written as JSON.
+        huggingface_hub.errors.HfHubHTTPError
+            The hub refuses.
+        """
+        from .persistence import push
+
+        return push(self, repo_id, private=private, message=commit_message)
+
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the model's outputs for each text."""
-        from ._prediction import predict_texts
+        from ._prediction import place_model, predict_texts
 
         encoding = self._encode_fitted(X)
-        model, device, precision = self._place_model()
-        return predict_texts(model, self._target, encoding, device, precision)
+        model, device, precision = place_model(self)
+        folder = memory_folder(self)
+        return predict_texts(model, self._target, encoding, device, precision, folder)
 
     def _embeddings(self, X: Any) -> np.ndarray:
         """Return one vector for each text; windows of a text are averaged."""
-        from ._prediction import pool_windows, run_model
+        from ._prediction import embed, place_model, pool_windows, source_of
 
         encoding = self._encode_fitted(X)
-        model, device, precision = self._place_model()
-        vectors = run_model(model.embed, encoding, device, precision)
+        model, device, precision = place_model(self)
+        vectors = embed(
+            model,
+            encoding,
+            device,
+            precision,
+            source=source_of(model),
+            memory=memory_folder(self),
+        )
         if len(encoding) == encoding.n_texts:
             return vectors
         return pool_windows(vectors, encoding.owners).astype(vectors.dtype)
-
-    def _place_model(self) -> tuple[Any, Any, str]:
-        """Put the model on its device; return it, and what to autocast it to."""
-        from ._prediction import lower, place
-        from .engine import hardware
-
-        device = hardware.resolve_device(self.device)
-        precision = hardware.inference_precision(
-            self.precision, self.inference_precision
-        )
-        accelerated = self.__dict__.get("_accelerated")
-        if accelerated is not None and accelerated.serves(
-            self.model_, device, precision
-        ):
-            return accelerated, device, "float32"
-        model = place(self.model_, device)
-        if precision in ("bfloat16", "float16"):
-            return lower(model, precision), device, "float32"
-        return model, device, precision
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the weights on the CPU, so that they load on any machine."""
@@ -446,7 +516,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         ):
             state["model_"] = copy.deepcopy(model).cpu()
             state.pop("_accelerated", None)  # of before the model moved
-        leave_out_base(state)
+        leave_out_base(self, state)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

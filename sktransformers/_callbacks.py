@@ -23,9 +23,16 @@ class FitMonitor:
     data : dict
         X, y and metadata, as the callbacks see them.
     fitted_attributes : callable
-        Returns what makes a copy of the estimator predict with the current weights.
+        Returns what makes a copy of the estimator predict with the current weights. The
+        history so far is added, which has the scores of held-out texts.
     evaluate : callable or None
         Returns entries for an epoch's record, and whether to stop.
+
+    Attributes
+    ----------
+    history : list of dict
+        The records of the epochs that ended. A fit that is resumed puts those here that
+        it does not train again.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class FitMonitor:
         self._data = data
         self._fitted_attributes = fitted_attributes
         self._evaluate = evaluate
+        self.history: list[dict[str, Any]] = []
 
     def epoch_begins(self, n_steps: int) -> None:
         """Open the task of an epoch."""
@@ -66,12 +74,22 @@ class FitMonitor:
         if self._evaluate is not None:
             scores, stop = self._evaluate()
             record.update(scores)
+        self.history.append(record)
         stopped_by_callback = self._epoch.call_on_fit_task_end(
             estimator=self._estimator,
-            reconstruction_attributes=self._fitted_attributes,
+            reconstruction_attributes=self._attributes_so_far,
             **self._data,
         )
         return bool(stop or stopped_by_callback)
+
+    def _attributes_so_far(self) -> dict[str, Any]:
+        """Return what a fit that stopped now would set."""
+        history = list(self.history)
+        return {
+            **self._fitted_attributes(),
+            "history_": history,
+            "n_epochs_": len(history),
+        }
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from os import PathLike
 from typing import Any, Self
 
+import joblib
 import numpy as np
 from sklearn.base import ClassifierMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
@@ -31,6 +32,11 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         network. Any encoder or decoder that transformers can load will do.
     revision : str, default=None
         Branch, tag or commit on the hub. None: "main"; a commit pins the weights.
+    trust_remote_code : bool, default=False
+        Whether to run Python code that comes with the model; needs a pinned revision
+        (a commit) unless `model` is a local directory. That code can do whatever you
+        can: read it first. It is kept in the cache of the Hugging Face libraries, and
+        only processes that have read the model can unpickle what was fitted from it.
     max_length : int, default=None
         Tokens a text may have, special ones too. None: the model's own, at most 512.
     long_text : {"truncate", "window", "error"}, default="truncate"
@@ -102,6 +108,18 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         Whether to recompute activations rather than keep them: less memory, slower.
     compile : bool, default=False
         Whether to train through :func:`torch.compile`: slow to start, faster later.
+    store_backbone : bool or "auto", default="auto"
+        Whether a pickle holds the weights that are as the checkpoint has them, too.
+        False: it is small, and finds them by the model's name again, where they must
+        have the same hash. "auto": all weights, but an adapter's pickle is small.
+    checkpoint_dir : str or path, default=None
+        Where a fit that is interrupted leaves off, and where the same fit then goes on:
+        checkpoints are written now and then and at SIGTERM, and removed at the end.
+        None: nothing is ever written to disk.
+    memory : str, path or joblib.Memory, default=None
+        With ``trainable="head"`` each text runs through the frozen layers once, however
+        many folds, candidates and predictions there are. None: up to 256 MiB of what
+        they give is kept in this process; a directory keeps it for others too.
     random_state : int, RandomState instance or None, default=None
         An int makes fits on a CPU repeatable. Global state is never touched.
     verbose : int, default=0
@@ -119,6 +137,7 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
     history_ : list of dict
         A record for each epoch, ready for ``pandas.DataFrame(history_)``: "epoch",
         "n_steps", "train_loss", "learning_rate", "seconds", "tokens_per_second",
+        "gradient_accumulation_steps" (doubled where memory was short),
         and with ``early_stopping`` also "valid_loss" and "valid_score" (accuracy).
     n_epochs_ : int
         Epochs trained.
@@ -174,6 +193,7 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         model: str | PathLike[str] = DEFAULT_MODEL,
         *,
         revision: str | None = None,
+        trust_remote_code: bool = False,
         max_length: int | None = None,
         long_text: str = "truncate",
         max_epochs: int | str = "auto",
@@ -201,11 +221,15 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         lora_target_modules: str | list[str] | None = None,
         gradient_checkpointing: bool = False,
         compile: bool = False,
+        store_backbone: bool | str = "auto",
+        checkpoint_dir: str | PathLike[str] | None = None,
+        memory: str | PathLike[str] | joblib.Memory | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
         self.model = model
         self.revision = revision
+        self.trust_remote_code = trust_remote_code
         self.max_length = max_length
         self.long_text = long_text
         self.max_epochs = max_epochs
@@ -233,6 +257,9 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         self.lora_target_modules = lora_target_modules
         self.gradient_checkpointing = gradient_checkpointing
         self.compile = compile
+        self.store_backbone = store_backbone
+        self.checkpoint_dir = checkpoint_dir
+        self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
 

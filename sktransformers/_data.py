@@ -70,6 +70,13 @@ class Data:
         return counts.astype(np.int64)
 
 
+def make_rng(random_state: Any) -> np.random.Generator:
+    """Return a generator of our own: drawing from it changes no global state."""
+    if isinstance(random_state, np.random.RandomState):
+        random_state = int(random_state.randint(2**31))
+    return np.random.default_rng(random_state)
+
+
 def weigh(
     y: np.ndarray, target: Any, sample_weight: Any, class_weight: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,8 +5,8 @@ leaves it as it was.
 """
 
 import copy
+import functools
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,28 @@ import torch
 
 from ._callbacks import FitMonitor
 from ._data import Data
-from ._prediction import predict_texts, run_model, to_tensors, token_losses
+from ._memory import memory_folder
+from ._prediction import (
+    embed,
+    mark_frozen,
+    predict_texts,
+    source_of,
+    to_tensors,
+    token_losses,
+)
+from ._resuming import Resumption
 from ._targets import Target
 from .engine import hardware
 from .engine.optimization import make_optimizer, make_schedule, restore_state
 from .engine.start import start_head
-from .engine.training import Batch, BestWeights, Trainer, train
+from .engine.training import (
+    Batch,
+    BestWeights,
+    MakeBatches,
+    Progress,
+    Trainer,
+    train,
+)
 from .models.adapters import add_adapter, freeze_base, has_adapter
 from .models.attention import set_attention, training_attention
 from .models.frozen import FrozenBottom, split_frozen
@@ -67,6 +83,8 @@ class Fit:
         Whether to train one epoch at a constant rate, to be gone on from.
     optimizer_state : dict or None
         State of the optimizer to go on from.
+    resumption : Resumption or None
+        Checkpoints of the fit.
     """
 
     estimator: Any
@@ -79,6 +97,7 @@ class Fit:
     previous: Model | None
     one_epoch: bool
     optimizer_state: dict[str, Any] | None = None
+    resumption: Resumption | None = None
 
     def run(self, callback_data: dict[str, Any]) -> dict[str, Any]:
         """Train and return the fitted attributes.
@@ -112,11 +131,12 @@ class Fit:
             monitor = FitMonitor(
                 params, context, callback_data, fitted_attributes, evaluate
             )
-            history = train(trainer, self._draw_epoch, monitor, max_epochs=max_epochs)
+            history = self._train(trainer, model, best, monitor, max_epochs)
         if best is not None:
             best.restore()
         model.zero_grad(set_to_none=True)
         self._prepare_for_use(model)
+        mark_frozen(model, self._source(model))
         context.call_on_fit_task_end(
             estimator=params,
             reconstruction_attributes=fitted_attributes,
@@ -131,6 +151,37 @@ class Fit:
             fitted["_optimizer_state"] = trainer.optimizer.state_dict()
         return fitted
 
+    def _train(
+        self,
+        trainer: Trainer,
+        model: Model,
+        best: BestWeights | None,
+        monitor: FitMonitor,
+        max_epochs: int,
+    ) -> list[dict[str, Any]]:
+        """Train from the beginning, or from where a checkpoint was written."""
+        resumption = self.resumption
+        if resumption is None:
+            return train(trainer, self._draw_epoch, monitor, max_epochs=max_epochs)
+        progress = resumption.restore(trainer, model, best, self.rng)
+
+        def keep(progress: Progress) -> None:
+            # An epoch under way is drawn again, and its first steps are left out.
+            rng = self.epoch_rng if progress.losses else self.rng.bit_generator.state
+            resumption.keep(progress, trainer, model, best, rng)
+
+        with resumption.checkpoints.watching():
+            history = train(
+                trainer,
+                self._draw_epoch,
+                monitor,
+                max_epochs=max_epochs,
+                progress=progress,
+                keep=keep,
+            )
+        resumption.checkpoints.clear()
+        return history
+
     def _make_model(self) -> Model:
         """Read the model and give its head a start, or copy the fitted one."""
         params = self.estimator
@@ -140,7 +191,7 @@ class Fit:
             model = copy.deepcopy(self.previous).to(self.device, dtype)
         else:
             model = params._build(self.checkpoint, self.target, dtype).to(self.device)
-            if isinstance(model, PooledModel):
+            if isinstance(model, PooledModel) and self._needs_start:
                 self._start_head(model, is_final=self._plan_epochs(model) == 0)
             elif isinstance(model, ArchitectureModel):
                 if self.checkpoint.has_trained_head(params._task):
@@ -177,15 +228,30 @@ class Fit:
         if self.estimator.gradient_checkpointing:
             set_checkpointing(model, active=False)
 
+    @property
+    def _needs_start(self) -> bool:
+        """Whether the head's start, or what it is made from, will be used."""
+        is_under_way = self.resumption is not None and self.resumption.is_under_way
+        return not is_under_way or self.estimator.trainable == "head"
+
     def _start_head(self, model: PooledModel, *, is_final: bool) -> None:
         data = self.train_data
         precision = self.precision
-        if is_final:  # then it must suit the embeddings that prediction makes
+        is_kept = self.estimator.trainable == "head"
+        if is_final or is_kept:  # then it must suit the embeddings of prediction
             precision = hardware.inference_precision(
                 precision, self.estimator.inference_precision
             )
-        embeddings = run_model(model.embed, data.encoding, self.device, precision)
-        if self.estimator.trainable == "head":
+        embeddings = embed(
+            model,
+            data.encoding,
+            self.device,
+            precision,
+            # To go on bit by bit, the same is made again, whatever else is known.
+            source=self._source(model) if is_kept and not self.resumption else None,
+            memory=memory_folder(self.estimator),
+        )
+        if is_kept:
             self.embeddings = embeddings
         dtype = model.head.weight.dtype
         start_head(
@@ -195,8 +261,18 @@ class Fit:
             torch.from_numpy(data.output_weights).to(self.device, dtype),
             self.target.loss,
             # Where training follows, a cautious start leaves it something to learn.
-            penalty=None if is_final else self.target.start_penalty,
+            penalty=self.target.penalties if is_final else self.target.start_penalty,
         )
+
+    def _source(self, model: Model) -> str | None:
+        """Say where the weights below the head are from, if none of them trains."""
+        params = self.estimator
+        is_frozen = params.trainable == "head" and params.lora_rank is None
+        if not (is_frozen and isinstance(model, PooledModel)):
+            return None
+        if self.checkpoint is None:
+            return None if self.previous is None else source_of(self.previous)
+        return f"{self.checkpoint.identity} {model.pooling} {model.encoder.dtype}"
 
     def _match_labels(self, model: ArchitectureModel) -> None:
         """Put the trained head's outputs in the order of the classes."""
@@ -263,6 +339,7 @@ class Fit:
             compile=params.compile,
             fast_dropout=self.device.type == "cpu"
             and not (params.compile or params.gradient_checkpointing),
+            n_parts=params.gradient_accumulation_steps,
         )
 
     def _make_network(self, model: Model, max_epochs: int) -> torch.nn.Module:
@@ -278,7 +355,7 @@ class Fit:
             to_tensors(sample, self.device),
             torch.from_numpy(encoding.lengths),
             torch.from_numpy(encoding.output_counts),
-            keep=max_epochs > 1,
+            keep=max_epochs > 1 and self.resumption is None,
         )
         if self.frozen is None:
             return model
@@ -286,20 +363,27 @@ class Fit:
             self.frozen.remember(torch.from_numpy(self.embeddings))
         return self.frozen
 
-    def _draw_epoch(self) -> list[Callable[[], Sequence[Batch]]]:
+    def _draw_epoch(self) -> list[MakeBatches]:
+        self.epoch_rng = self.rng.bit_generator.state
         batches = training_batches(
-            self.train_data.encoding.lengths, self.estimator.batch_size, self.rng
+            self.train_data.encoding.lengths,
+            self.estimator.batch_size,
+            self.rng,
+            pool=self.estimator._batches_in_pool,
         )
-        return [lambda rows=rows: self._make_step(rows) for rows in batches]  # type: ignore[misc]
+        return [functools.partial(self._make_step, rows) for rows in batches]
 
-    def _make_step(self, rows: np.ndarray) -> list[Batch]:
-        n_parts = min(len(rows), self.estimator.gradient_accumulation_steps)
-        n_outputs = len(self.train_data.encoding.outputs_of(rows))
+    def _make_step(self, rows: np.ndarray, n_parts: int) -> list[Batch]:
+        # As many outputs as so many rows have on average: divided by its own number, a
+        # step of short rows would weigh each of its outputs more than one of long rows.
+        encoding = self.train_data.encoding
+        n_outputs = len(rows) * encoding.n_outputs / len(encoding)
         return [
-            self._make_batch(part, n_outputs) for part in np.array_split(rows, n_parts)
+            self._make_batch(part, n_outputs)
+            for part in np.array_split(rows, min(n_parts, len(rows)))
         ]
 
-    def _make_batch(self, rows: np.ndarray, n_outputs_in_step: int) -> Batch:
+    def _make_batch(self, rows: np.ndarray, n_outputs_in_step: float) -> Batch:
         data = self.train_data
         outputs = data.encoding.outputs_of(rows)
         targets = data.targets[data.target_of_output[outputs]]

@@ -12,7 +12,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from . import metrics
-from ._base import _POSITIVE_INT, _POSITIVE_REAL, BaseTextEstimator
+from ._base import BaseTextEstimator
+from ._constraints import POSITIVE_INT, POSITIVE_REAL
 from ._data import Data
 from ._targets import TextTarget
 from .exceptions import TextTypeError, TextValueError, TruncationWarning
@@ -40,6 +41,11 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         it) and then needs no network.
     revision : str, default=None
         Branch, tag or commit on the hub. None: "main"; a commit pins the weights.
+    trust_remote_code : bool, default=False
+        Whether to run Python code that comes with the model; needs a pinned revision
+        (a commit) unless `model` is a local directory. That code can do whatever you
+        can: read it first. It is kept in the cache of the Hugging Face libraries, and
+        only processes that have read the model can unpickle what was fitted from it.
     max_length : int, default=None
         Tokens that source and target may have together (in an encoder-decoder, each).
         None: the model's own, at most 1024.
@@ -136,6 +142,14 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         Whether to recompute activations rather than keep them: less memory, slower.
     compile : bool, default=False
         Whether to train through :func:`torch.compile`: slow to start, faster later.
+    store_backbone : bool or "auto", default="auto"
+        Whether a pickle holds the weights that are as the checkpoint has them, too.
+        False: it is small, and finds them by the model's name again, where they must
+        have the same hash. "auto": all weights, but an adapter's pickle is small.
+    checkpoint_dir : str or path, default=None
+        Where a fit that is interrupted leaves off, and where the same fit then goes on:
+        checkpoints are written now and then and at SIGTERM, and removed at the end.
+        None: nothing is ever written to disk.
     random_state : int, RandomState instance or None, default=None
         An int makes fits on a CPU, and what is drawn, repeatable. Global state is never
         touched.
@@ -152,6 +166,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
     history_ : list of dict
         A record for each epoch, ready for ``pandas.DataFrame(history_)``: "epoch",
         "n_steps", "train_loss", "learning_rate", "seconds", "tokens_per_second",
+        "gradient_accumulation_steps" (doubled where memory was short),
         and with ``early_stopping`` also "valid_loss".
     n_epochs_ : int
         Epochs trained.
@@ -198,7 +213,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         **{
             name: constraint
             for name, constraint in BaseTextEstimator._parameter_constraints.items()
-            if name not in ("pooling", "head_learning_rate")
+            if name not in ("pooling", "head_learning_rate", "memory")
         },
         "long_text": [StrOptions({"truncate", "error"})],
         "prompt_template": [str, None],
@@ -207,20 +222,22 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         "source_prefix": [str, None],
         "source_lang": [str, None],
         "target_lang": [str, None],
-        "max_new_tokens": [_POSITIVE_INT, None],
-        "num_beams": [_POSITIVE_INT],
+        "max_new_tokens": [POSITIVE_INT, None],
+        "num_beams": [POSITIVE_INT],
         "do_sample": ["boolean"],
-        "temperature": [_POSITIVE_REAL],
-        "top_k": [_POSITIVE_INT, None],
+        "temperature": [POSITIVE_REAL],
+        "top_k": [POSITIVE_INT, None],
         "top_p": [_SHARE, None],
         "min_p": [_SHARE, None],
-        "repetition_penalty": [_POSITIVE_REAL],
+        "repetition_penalty": [POSITIVE_REAL],
         "no_repeat_ngram_size": [_NON_NEGATIVE_INT],
         "stop_strings": [list, tuple, None],
-        "trainable": [StrOptions({"all"}), _POSITIVE_INT],
+        "trainable": [StrOptions({"all"}), POSITIVE_INT],
     }
 
     _longest_default = 1024
+    # Batches of short and of long texts teach a model that starts from nothing less.
+    _batches_in_pool = 4
     _advice_on_length = ""
 
     def __init__(
@@ -228,6 +245,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         model: str | PathLike[str] = DEFAULT_GENERATOR,
         *,
         revision: str | None = None,
+        trust_remote_code: bool = False,
         max_length: int | None = None,
         long_text: str = "truncate",
         prompt_template: str | None = None,
@@ -268,11 +286,14 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         lora_target_modules: str | list[str] | None = None,
         gradient_checkpointing: bool = False,
         compile: bool = False,
+        store_backbone: bool | str = "auto",
+        checkpoint_dir: str | PathLike[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
         self.model = model
         self.revision = revision
+        self.trust_remote_code = trust_remote_code
         self.max_length = max_length
         self.long_text = long_text
         self.prompt_template = prompt_template
@@ -313,6 +334,8 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         self.lora_target_modules = lora_target_modules
         self.gradient_checkpointing = gradient_checkpointing
         self.compile = compile
+        self.store_backbone = store_backbone
+        self.checkpoint_dir = checkpoint_dir
         self.random_state = random_state
         self.verbose = verbose
 
@@ -420,7 +443,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
             n is no number of texts, or more than 1 without ``do_sample`` or as many
             ``num_beams``.
         """
-        if not _POSITIVE_INT.is_satisfied_by(n):
+        if not POSITIVE_INT.is_satisfied_by(n):
             raise ValueError(f"n must be an int, at least 1. Got {n!r}.")
         return self._write(X, n=n)
 
@@ -680,7 +703,9 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
 
     def _writer(self) -> tuple[Any, Any, str]:
         """Return the LanguageModel, its device and what to autocast it to."""
-        model, device, precision = self._place_model()
+        from ._prediction import place_model
+
+        model, device, precision = place_model(self)
         return getattr(model, "module", model), device, precision
 
     def _write(self, X: Any, n: int) -> np.ndarray:

@@ -1,6 +1,11 @@
-"""What an estimator's LoRA parameters ask for, and what its pickle leaves out."""
+"""What an estimator's LoRA parameters ask for, and what its pickle leaves out.
+
+A pickle may leave out weights that are found again where the fit found them.
+"""
 
 from typing import Any
+
+from .exceptions import ModelFormatError, ModelNotFoundError
 
 
 def adapter_settings(estimator: Any) -> Any:
@@ -43,30 +48,43 @@ def adapter_settings(estimator: Any) -> Any:
     )
 
 
-def leave_out_base(state: dict[str, Any]) -> None:
-    """Let a pickled state hold an adapter rather than the model that it is in.
-
-    Parameters
-    ----------
-    state : dict
-        Of an estimator; changed in place, if its model has an adapter.
-    """
-    if state.get("_adapter") is None or "model_" not in state:
-        return
-    from .models.adapters import adapter_state, has_adapter
-
-    if has_adapter(state["model_"]):
-        state["model_"] = adapter_state(state["model_"], state["_adapter"])
-        state.pop("_accelerated", None)
-
-
-def read_base(estimator: Any) -> None:
-    """Read the model of a pickled adapter where the fit found it.
+def leave_out_base(estimator: Any, state: dict[str, Any]) -> None:
+    """Let a pickled state hold only what its model has of its own, if so asked for.
 
     Parameters
     ----------
     estimator : estimator
-        Changed in place, if what it holds is an adapter.
+        Only read.
+    state : dict
+        Its state; changed in place.
+    """
+    store = state.get("store_backbone", "auto")
+    model = state.get("model_")
+    if model is None or store is True:
+        return
+    from .models.adapters import adapter_state, has_adapter
+    from .models.backbone import own_weights
+
+    if has_adapter(model):
+        state["model_"] = adapter_state(model, state["_adapter"])
+    elif store is False:
+        try:
+            base = _read_model(estimator, next(model.parameters()).dtype)
+        except (ModelNotFoundError, ModelFormatError):
+            return  # what cannot be found again is not left out
+        state["model_"] = own_weights(model, base)
+    else:
+        return
+    state.pop("_accelerated", None)
+
+
+def read_base(estimator: Any) -> None:
+    """Read what a pickle leaves out where the fit found it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Changed in place, if its model was left out.
 
     Raises
     ------
@@ -75,17 +93,32 @@ def read_base(estimator: Any) -> None:
     ModelFormatError
         It has other weights now.
     """
-    if estimator.__dict__.get("_adapter") is None or "model_" not in vars(estimator):
+    if "model_" not in vars(estimator):
         return
     from .engine import hardware
     from .models.adapters import AdapterState, restore_adapter
-    from .models.loading import find_checkpoint
+    from .models.backbone import OwnWeights, restore_weights
 
-    state = estimator.model_
-    if not isinstance(state, AdapterState):
-        return
+    own = estimator.model_
+    if isinstance(own, AdapterState):
+        model = _read_model(estimator, hardware.weights_dtype(estimator.precision))
+        restore_adapter(model, own)
+        estimator.model_ = model
+    elif isinstance(own, OwnWeights):
+        model = _read_model(estimator, own.dtype)
+        restore_weights(model, own)
+        estimator.model_ = model
+
+
+def _read_model(estimator: Any, dtype: Any) -> Any:
+    """Read an estimator's model from its checkpoint, as the fit did."""
+    from .engine import hardware
+    from .models.loading import find_checkpoint
+    from .models.modules import ArchitectureModel
+
     checkpoint = find_checkpoint(*estimator._checkpoint_name)
-    dtype = hardware.weights_dtype(estimator.precision)
-    model = estimator._build(checkpoint, estimator._target, dtype)
-    restore_adapter(model, state)
-    estimator.model_ = model.eval()
+    with hardware.isolated_rng(0, hardware.resolve_device("cpu")):
+        model = estimator._build(checkpoint, estimator._target, dtype)
+    if isinstance(model, ArchitectureModel):
+        model.name_labels([str(label) for label in estimator._target.classes])
+    return model.eval()

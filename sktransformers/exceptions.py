@@ -5,10 +5,14 @@ purpose; catching the builtin (``ValueError``, ``OSError`` ...) works as usual.
 """
 
 __all__ = [
+    "CheckpointError",
+    "CheckpointWarning",
     "DivergenceError",
     "HeadMismatchError",
     "ModelNotFoundError",
     "ModelFormatError",
+    "ModelSaveError",
+    "OutOfMemoryError",
     "SktransformersError",
     "TextTypeError",
     "TextValueError",
@@ -36,12 +40,28 @@ class ModelFormatError(SktransformersError, ValueError):
     """A model directory lacks its weights, configuration or tokenizer."""
 
 
+class ModelSaveError(SktransformersError, OSError):
+    """A model could not be written, or there is something that it must not replace."""
+
+
 class HeadMismatchError(SktransformersError, ValueError):
     """A checkpoint's trained head has another number of labels than y."""
 
 
 class DivergenceError(SktransformersError, ArithmeticError):
     """The training loss became infinite or not a number."""
+
+
+class OutOfMemoryError(SktransformersError, MemoryError):
+    """Not even one row fits into the memory of the device."""
+
+
+class CheckpointError(SktransformersError, OSError):
+    """A checkpoint cannot be written, or belongs to another fit."""
+
+
+class CheckpointWarning(UserWarning):
+    """A damaged checkpoint was left out."""
 
 
 class TruncationWarning(UserWarning):

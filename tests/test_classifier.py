@@ -1266,3 +1266,31 @@ def test_a_head_alone_is_fitted_on_the_embeddings_of_prediction(
     features, weights_dtype = seen[0]
     np.testing.assert_allclose(features, tiny_classifier.transform(X), atol=1e-6)
     assert weights_dtype == torch.float32  # an MPS device has no float64
+
+
+def test_a_fit_that_is_short_of_memory_is_the_fit_asked_for(
+    tmp_path, sentences, monkeypatch
+):
+    classifier = TransformerClassifier(
+        save_tiny_model(tmp_path, attention_probs_dropout_prob=0.0),
+        max_epochs=2,
+        batch_size=16,
+        precision="float64",
+        device="cpu",
+        random_state=0,
+    )
+    X, y = sentences
+    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
+    expected = clone(classifier).fit(X, y)
+
+    def limited(self, x):
+        if self.training and len(x) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return x
+
+    monkeypatch.setattr(torch.nn.Dropout, "forward", limited)
+    short = clone(classifier).fit(X, y)
+    for fitted, n_parts in ((expected, 1), (short, 4)):
+        parts = [record["gradient_accumulation_steps"] for record in fitted.history_]
+        assert parts == [n_parts, n_parts]
+    assert np.allclose(short.predict_proba(X), expected.predict_proba(X), atol=1e-6)

@@ -16,7 +16,11 @@ from sktransformers.engine.dropout import FastDropout
 from sktransformers.engine.optimization import make_optimizer, make_schedule
 from sktransformers.engine.start import start_head
 from sktransformers.engine.training import Batch, BestWeights, Trainer, train
-from sktransformers.exceptions import DivergenceError, SktransformersError
+from sktransformers.exceptions import (
+    DivergenceError,
+    OutOfMemoryError,
+    SktransformersError,
+)
 
 CPU = torch.device("cpu")
 BATCH = 4
@@ -92,7 +96,8 @@ def make_epoch(x, targets, weights, *, n_parts=1):
         ]
 
     return lambda: [
-        lambda rows=rows: make_step(rows) for rows in torch.arange(len(x)).split(BATCH)
+        lambda _, rows=rows: make_step(rows)
+        for rows in torch.arange(len(x)).split(BATCH)
     ]
 
 
@@ -244,7 +249,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_were():
     with hardware.isolated_rng(3, CPU):
         trainer = make_trainer(expected)
         for make_batches in make_epoch(x, targets, weights)()[:2]:
-            trainer.step(make_batches())
+            trainer.step(make_batches)
     with hardware.isolated_rng(3, CPU):
         monitor = Recorder(model)
         with pytest.raises(
@@ -275,7 +280,7 @@ def test_divergence_in_the_very_last_step_is_noticed():
 
 
 def test_an_interrupt_propagates():
-    def interrupt():
+    def interrupt(_n_parts):
         raise KeyboardInterrupt
 
     model = Toy()
@@ -295,7 +300,7 @@ def test_gradients_are_scaled_down_to_the_norm(max_grad_norm):
     trainer = make_trainer(
         model, optimizer=sgd, kind="constant", max_grad_norm=max_grad_norm
     )
-    trainer.step(make_epoch(x, targets, weights)()[0]())
+    trainer.step(make_epoch(x, targets, weights)()[0])
     steps = [a - b for a, b in zip(before, weights_of(model), strict=True)]
     moved = float(torch.cat([step.flatten() for step in steps]).norm())
     assert norm > 0.01
@@ -753,3 +758,82 @@ def test_dropout_is_repeatable_and_off_in_evaluation():
         assert functional.dropout(x[:0], 0.5).shape == (0, 7, 5)
     with hardware.isolated_rng(1, CPU):
         assert not torch.equal(functional.dropout(x, 0.5), first)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 17.7 GB)"),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+    RuntimeError("std::bad_alloc"),
+    MemoryError("Unable to allocate 3.5 GiB for an array"),
+]
+
+
+class Small(Toy):
+    """A toy that runs out of memory where it sees more than a few rows."""
+
+    def __init__(self, most_rows, error):
+        super().__init__(dropout=0.0)
+        self.most_rows, self.error, self.failures = most_rows, error, 0
+
+    def forward(self, x):
+        if len(x) > self.most_rows:
+            self.failures += 1
+            raise self.error
+        return super().forward(x)
+
+
+def make_divisible_epoch(x, targets, weights):
+    """Return a function that gives steps, of as many parts as they are asked for."""
+
+    def make_step(rows, n_parts):
+        return [
+            Batch({"x": x[part]}, targets[part], weights[part] / len(rows), len(part))
+            for part in torch.tensor_split(rows, min(n_parts, len(rows)))
+        ]
+
+    return lambda: [
+        lambda n_parts, rows=rows: make_step(rows, n_parts)
+        for rows in torch.arange(len(x)).split(BATCH)
+    ]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=range(len(OUT_OF_MEMORY)))
+def test_a_step_that_does_not_fit_into_memory_is_made_in_parts(error):
+    data = make_data()
+    model, expected = Small(BATCH // 4, error), Toy(dropout=0.0)
+    trainer = make_trainer(model)
+    history = train(trainer, make_divisible_epoch(*data), Recorder(model), max_epochs=2)
+    assert model.failures == 2  # the whole and the halves, once
+    assert [record["gradient_accumulation_steps"] for record in history] == [4, 4]
+    train(make_trainer(expected), make_epoch(*data), Recorder(expected), max_epochs=2)
+    for whole, part in zip(weights_of(expected), weights_of(model), strict=True):
+        torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_that_does_not_fit_into_memory_is_an_error():
+    model = Small(0, OUT_OF_MEMORY[0])
+    before = weights_of(model)
+    with pytest.raises(OutOfMemoryError, match=r"Not even one text .* Lower"):
+        train(
+            make_trainer(model),
+            make_divisible_epoch(*make_data()),
+            Recorder(model),
+            max_epochs=1,
+        )
+    assert_bit_equal(weights_of(model), before)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("memory")])
+def test_other_errors_are_raised_at_once(error):
+    model = Small(0, error)
+    with pytest.raises(type(error), match=str(error)):
+        train(
+            make_trainer(model),
+            make_divisible_epoch(*make_data()),
+            Recorder(model),
+            max_epochs=1,
+        )
+    assert model.failures == 1

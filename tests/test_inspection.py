@@ -1,13 +1,27 @@
 """The loss curve shows what the history says."""
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
+from conftest import make_sentences
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from test_generator import save_writer
 
+from sktransformers import (
+    TransformerGenerator,
+    TransformerRegressor,
+    TransformerTagger,
+)
 from sktransformers.inspection import LossCurveDisplay
 
 matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
 
 
 def drawn(display):
@@ -30,6 +44,29 @@ def test_loss_curve_without_held_out_texts_draws_on_given_axes(fitted_classifier
     display = LossCurveDisplay.from_estimator(fitted_classifier, ax=ax)
     assert display.ax_ is ax
     assert list(drawn(display)) == ["training texts"]
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("task", ["regressor", "tagger", "generator"])
+def test_loss_curve_of_every_estimator(task, early_stopping, tiny_model, tmp_path):
+    X, y = make_sentences(32)
+    options = {"max_epochs": 2, "batch_size": 16, "device": "cpu", "random_state": 0}
+    options["early_stopping"] = early_stopping
+    if task == "regressor":
+        estimator, y = TransformerRegressor(tiny_model, **options), [len(x) for x in X]
+    elif task == "tagger":
+        estimator, X = TransformerTagger(tiny_model, **options), [x.split() for x in X]
+        y = [[label] * len(words) for label, words in zip(y, X, strict=True)]
+    else:
+        estimator = TransformerGenerator(save_writer(tmp_path, "llama"), **options)
+    lines = drawn(LossCurveDisplay.from_estimator(estimator.fit(X, y)))
+    names = {"training texts": "train_loss"}
+    if early_stopping:
+        names["held-out texts"] = "valid_loss"
+    for label, name in names.items():
+        expected = [record[name] for record in estimator.history_]
+        assert lines.pop(label)[:, 1].tolist() == expected
+    assert lines == {}
 
 
 def test_loss_curve_needs_a_trained_estimator(tiny_classifier, sentences):

@@ -3,51 +3,32 @@
 The battery speaks numbers, so an adapter stands before the public methods. Each row of
 a table becomes a list of words, some for each number, and its number in y becomes their
 tags; predictions become numbers. To check, count and name columns is the adapter's
-doing, as a tagger knows none; all behind it is the real thing. ``ADAPTER`` lists the
-checks that say nothing, or little, of the tagger itself.
+doing, as a tagger knows none; all behind it is the real thing. ``ADAPTER_OF_ROWS``
+lists the checks that say nothing, or little, of the tagger itself.
 """
 
 import numpy as np
 import pytest
-from conftest import make_config, make_word_tokenizer
+from adapters import (
+    ADAPTER_OF_ROWS,
+    FLOAT32_FAILURES,
+    SCALES,
+    ReadsRows,
+    names_of,
+    save_word_model,
+    to_words,
+)
 from sklearn.exceptions import SkipTestWarning
 from sklearn.utils import column_or_1d, estimator_checks
 from sklearn.utils.estimator_checks import (
     estimator_checks_generator,
     parametrize_with_checks,
 )
-from sklearn.utils.validation import validate_data
-from test_conformance import N_WORDS, SCALES, to_words
 
 from sktransformers import TransformerTagger
 from sktransformers.models import modules
 from sktransformers.text.words import Words
 
-ADAPTER = {
-    "check_complex_data",
-    "check_dtype_object",
-    "check_estimator_sparse_array",
-    "check_estimator_sparse_matrix",
-    "check_estimator_sparse_tag",
-    "check_estimators_dtypes",
-    "check_estimators_empty_data_messages",
-    "check_estimators_nan_inf",
-    "check_f_contiguous_array_estimator",
-    "check_fit1d",
-    "check_fit2d_predict1d",
-    "check_n_features_in",
-    "check_n_features_in_after_fitting",
-}
-
-FLOAT32_FAILURES = {
-    "check_sample_weight_equivalence_on_dense_data": (
-        "repeated rows fall into other minibatches than one weighted row"
-    ),
-    "check_methods_subset_invariance": "float32 rounds differently in other batches",
-    "check_methods_sample_order_invariance": (
-        "float32 may round differently in another place of a batch"
-    ),
-}
 # Those that scikit-learn keeps for its own estimators; its others ask how columns are
 # named, and a tagger's X has none.
 FURTHER_CHECKS = [
@@ -57,8 +38,13 @@ FURTHER_CHECKS = [
 ]
 
 
-class NumbersTagger(TransformerTagger):
+class NumbersTagger(ReadsRows, TransformerTagger):
     """Reads tables of numbers as lists of words, each row by itself."""
+
+    _checked = Words
+
+    def _texts_of(self, table):
+        return Words([[to_row(values) for values in table]])
 
     def fit(self, X, y, sample_weight=None):
         words = self._read(X, reset=True)
@@ -75,29 +61,6 @@ class NumbersTagger(TransformerTagger):
     def score(self, X, y, sample_weight=None):
         words = self._check_texts(X)
         return super().score(words, to_tags(words, y), sample_weight)
-
-    def _check_texts(self, X):
-        return super()._check_texts(self._read(X, reset=False))
-
-    def _read(self, X, *, reset):
-        if isinstance(X, Words):
-            return X
-        table = validate_data(self, X, reset=reset)
-        return Words([[to_row(values) for values in table]])
-
-    def _attributes_of(self, texts):
-        seen = {
-            name: value
-            for name, value in vars(self).items()
-            if name in ("n_features_in_", "feature_names_in_")
-        }
-        return super()._attributes_of(texts) | seen
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = True
-        tags.input_tags.string = False
-        return tags
 
 
 def to_row(values):
@@ -121,23 +84,7 @@ def to_tags(words, y):
 @pytest.fixture(scope="module")
 def word_model(tmp_path_factory):
     """Return the directory of a tiny BERT that knows the adapter's words."""
-    import torch
-    import transformers
-
-    directory = tmp_path_factory.mktemp("words")
-    tokenizer = make_word_tokenizer("bert")
-    tokenizer.add_tokens([f"w{i}" for i in range(N_WORDS)])
-    config = make_config(
-        "bert",
-        len(tokenizer),
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        transformers.BertModel(config).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return str(directory)
+    return save_word_model(tmp_path_factory.mktemp("words"), positions=64)
 
 
 def battery(**params):
@@ -172,10 +119,9 @@ def test_scikit_learns_checks_of_its_own_estimators(check, word_model):
 
 
 def test_the_battery_is_whole():
-    checks = [check for _, check in estimator_checks_generator(battery())]
-    names = [getattr(check.func, "func", check.func).__name__ for check in checks]
+    names = names_of(estimator_checks_generator(battery()))
     assert len(names) >= 54
-    assert ADAPTER | set(FLOAT32_FAILURES) <= set(names)
+    assert ADAPTER_OF_ROWS | set(FLOAT32_FAILURES) <= set(names)
     with pytest.warns(SkipTestWarning):  # without the adapter it is all but silent
         plain = list(estimator_checks_generator(TransformerTagger()))
     assert len(plain) == 1

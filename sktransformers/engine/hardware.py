@@ -137,6 +137,51 @@ def autocast(
     return contextlib.nullcontext()
 
 
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, HIP, XPU, MPS
+    "can't allocate memory",  # the CPU's allocator, on Linux
+    "not enough memory",  # the same on Windows
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "std::bad_alloc",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(m in text for m in _OUT_OF_MEMORY)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give the device's unused memory back, for others or for larger pieces."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def rng_state(device: torch.device) -> list[torch.Tensor]:
+    """Return the state of the generators that :func:`isolated_rng` seeds."""
+    states = [torch.default_generator.get_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    if device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    return states
+
+
+def set_rng_state(device: torch.device, states: list[torch.Tensor]) -> None:
+    """Let the generators go on from an earlier state."""
+    torch.default_generator.set_state(states[0])
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
+    if device.type == "mps" and len(states) > 1:
+        torch.mps.set_rng_state(states[1])
+
+
 @contextlib.contextmanager
 def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's generators inside a context, and restore them on exit.

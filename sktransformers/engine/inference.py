@@ -29,7 +29,7 @@ class LoweredModel:
 
     def __init__(self, model: Any, precision: str) -> None:
         self._precision = precision
-        self._state = _state_of(model)
+        self._state = state_of(model)
         lowered: dict[int, Any] = {
             id(p): nn.Parameter(p.detach().to(DTYPES[precision]), requires_grad=False)
             for p in model.parameters()
@@ -43,7 +43,7 @@ class LoweredModel:
 
     def serves(self, model: nn.Module, precision: str) -> bool:
         """Whether it stands for this model as it is now, in that precision."""
-        return precision == self._precision and _state_of(model) == self._state
+        return precision == self._precision and state_of(model) == self._state
 
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return the head's outputs, of shape (n_rows, n_outputs)."""
@@ -56,7 +56,7 @@ class LoweredModel:
         return vectors
 
 
-def _state_of(model: nn.Module) -> tuple[Any, ...]:
+def state_of(model: nn.Module) -> tuple[Any, ...]:
     """Return what changes when the weights do, or move to another device."""
     parameters = list(model.parameters())
     return parameters[0].device, [(id(p), p._version) for p in parameters]

@@ -6,8 +6,9 @@ first step already improves on a linear model. https://arxiv.org/abs/2202.10054 
 why that keeps the features intact.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,7 +28,7 @@ def start_head(
     weights: torch.Tensor,
     loss: Loss,
     *,
-    penalty: float | None = None,
+    penalty: float | Sequence[float] | None = None,
 ) -> None:
     """Set a linear head to the regularized solution on fixed features.
 
@@ -47,22 +48,44 @@ def start_head(
         Weight of each row. A row of weight 2 counts as much as two rows.
     loss : callable
         From outputs and targets to a loss for each row, of shape (n_rows,).
-    penalty : float or None, default=None
-        Strength of the regularization. None: the one with the least loss in
-        cross-validation, which makes the head good as it is.
+    penalty : float, sequence of float or None, default=None
+        Strength of the regularization. Of several, strongest first, the one with the
+        least loss in cross-validation, which makes the head good as it is. None: of 1,
+        0.1 and 0.01.
     """
     features, weights = features.to(head.weight.dtype), weights.to(head.weight.dtype)
     shares = weights / weights.sum()
     mean = shares @ features
     scale = (shares @ (features - mean).square().sum(dim=1)).sqrt().clamp_min(1e-12)
     rows = (features - mean) / scale
-    if penalty is None:
-        penalty = _choose_penalty(rows, targets, weights, loss, head.out_features)
+    if not isinstance(penalty, float):
+        penalty = _choose_penalty(
+            rows, targets, weights, loss, head.out_features, penalty or _PENALTIES
+        )
     weight, bias = _solve(rows, targets, weights, loss, head.out_features, penalty)
     with torch.no_grad():
         head.weight.copy_(weight / scale)
         if head.bias is not None:
             head.bias.copy_(bias - (weight / scale) @ mean)
+
+
+def standardize_head(head: nn.Module, mean: np.ndarray, scale: np.ndarray) -> None:
+    """Let a trained head of any architecture give ``(output - mean) / scale``.
+
+    Parameters
+    ----------
+    head : nn.Module
+        Its last linear layer is changed in place; one without a bias gets one.
+    mean, scale : ndarray of shape (n_outputs,)
+        Of the numbers that the head was trained to give.
+    """
+    linear = [m for m in head.modules() if isinstance(m, nn.Linear)][-1]
+    shift, factor = (torch.from_numpy(v).to(linear.weight) for v in (mean, 1 / scale))
+    with torch.no_grad():
+        if linear.bias is None:
+            linear.bias = nn.Parameter(torch.zeros_like(shift))
+        linear.bias.sub_(shift).mul_(factor)
+        linear.weight.mul_(factor[:, None])
 
 
 def _choose_penalty(
@@ -71,17 +94,18 @@ def _choose_penalty(
     weights: torch.Tensor,
     loss: Loss,
     n_outputs: int,
+    penalties: Sequence[float],
 ) -> float:
     """Return the penalty with the least cross-validated loss."""
     order = torch.randperm(len(rows))[:_MOST_ROWS].to(rows.device)
     if len(order) < 2 * _N_FOLDS:
-        return _PENALTIES[0]
-    losses = torch.zeros(len(_PENALTIES), dtype=rows.dtype)
+        return penalties[0]
+    losses = torch.zeros(len(penalties), dtype=rows.dtype)
     for fold in range(_N_FOLDS):
         held_out = order[fold::_N_FOLDS]
         kept = torch.cat([order[i::_N_FOLDS] for i in range(_N_FOLDS) if i != fold])
         solution = None
-        for number, penalty in enumerate(_PENALTIES):
+        for number, penalty in enumerate(penalties):
             solution = _solve(
                 rows[kept],
                 targets[kept],
@@ -95,7 +119,7 @@ def _choose_penalty(
             losses[number] += (
                 loss(outputs, targets[held_out]) @ weights[held_out]
             ).cpu()
-    return _PENALTIES[int(losses.argmin())]
+    return penalties[int(losses.argmin())]
 
 
 def _solve(

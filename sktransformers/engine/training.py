@@ -8,15 +8,15 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from ..exceptions import DivergenceError
+from ..exceptions import DivergenceError, OutOfMemoryError
 from .dropout import FastDropout
-from .hardware import autocast
+from .hardware import autocast, free_memory, is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,14 @@ class Batch:
     weights: torch.Tensor
     n_tokens: int
 
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.inputs.values())))
+
+
+MakeBatches = Callable[[int], Sequence[Batch]]
+"""A number of parts in; the rows of a step, in so many micro-batches at most, out."""
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Outputs and targets in; the loss of each row, of shape (n_rows,), out."""
@@ -86,6 +94,8 @@ class Trainer:
     fast_dropout : bool, default=False
         Whether to draw dropout by :class:`FastDropout`: on a CPU, in a model that is
         neither compiled nor runs its forward pass again in the backward one.
+    n_parts : int, default=1
+        Micro-batches of a step. Doubled where a device has not enough memory.
     """
 
     model: nn.Module
@@ -97,6 +107,7 @@ class Trainer:
     max_grad_norm: float | None
     compile: bool = False
     fast_dropout: bool = False
+    n_parts: int = 1
 
     def __post_init__(self) -> None:
         self._forward: Any = torch.compile(self.model) if self.compile else self.model
@@ -109,32 +120,29 @@ class Trainer:
         groups = self.optimizer.param_groups
         self._parameters = [p for group in groups for p in group["params"]]
 
-    def step(self, batches: Sequence[Batch]) -> float:
-        """Make one optimizer step from the gradients of all the given batches.
+    def step(self, make_batches: MakeBatches) -> tuple[float, Sequence[Batch]]:
+        """Make one optimizer step from the gradients of all batches.
 
         Parameters
         ----------
-        batches : sequence of Batch
-            Micro-batches; their weights together make the step's mean.
+        make_batches : callable
+            Returns the micro-batches; their weights together make the step's mean.
 
         Returns
         -------
-        float
-            The step's loss.
+        loss : float
+            Of the step.
+        batches : sequence of Batch
+            What it was made from.
 
         Raises
         ------
         DivergenceError
             The loss is infinite or not a number; the weights are left as they were.
+        OutOfMemoryError
+            A batch of one row is too large for the device.
         """
-        total = 0.0
-        for batch in batches:
-            with self._dropout, autocast(self.device, self.precision):
-                outputs = self._forward(**batch.inputs)
-            losses = self.loss(_at_least_float32(outputs), batch.targets)
-            loss = losses @ batch.weights
-            self._scaler.scale(loss).backward()
-            total += float(loss.detach())
+        total, batches = self._fit_into_memory(make_batches)
         if not math.isfinite(total):
             raise DivergenceError(
                 f"The training loss became {total}. Lower learning_rate (and "
@@ -147,7 +155,59 @@ class Trainer:
         self._scaler.update()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
+        return total, batches
+
+    def _fit_into_memory(
+        self, make_batches: MakeBatches
+    ) -> tuple[float, Sequence[Batch]]:
+        """Add up gradients, in smaller batches if these are too large."""
+        while True:
+            batches = make_batches(self.n_parts)
+            try:
+                return self._add_gradients(batches), batches
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if max(batch.n_rows for batch in batches) == 1:
+                    longest = max(batch.n_tokens for batch in batches)
+                    raise OutOfMemoryError(
+                        f"Not even one text ({longest} tokens) fits into the memory of "
+                        f"{self.device}. Lower max_length, or pass "
+                        "gradient_checkpointing=True, trainable='head' or lora_rank=8."
+                    ) from error
+            # Outside of the handler, whose error would keep the tensors alive.
+            del batches
+            self.optimizer.zero_grad(set_to_none=True)
+            free_memory(self.device)
+            self.n_parts *= 2
+
+    def _add_gradients(self, batches: Sequence[Batch]) -> float:
+        """Return the loss of all batches, whose gradients are added up."""
+        total = 0.0
+        for batch in batches:
+            with self._dropout, autocast(self.device, self.precision):
+                outputs = self._forward(**batch.inputs)
+            losses = self.loss(_at_least_float32(outputs), batch.targets)
+            loss = losses @ batch.weights
+            self._scaler.scale(loss).backward()
+            total += float(loss.detach())
         return total
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what :meth:`load_state_dict` takes; the model's weights apart."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "n_parts": self.n_parts,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another trainer was."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.n_parts = state["n_parts"]
 
     def require_finite(self, batches: Sequence[Batch]) -> None:
         """Raise DivergenceError if the last step ruined the weights."""
@@ -161,12 +221,41 @@ class Trainer:
                     )
 
 
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes
+    ----------
+    history : list of dict
+        A record for each finished epoch.
+    losses : list of float
+        Of the steps of the epoch that is not finished.
+    n_tokens : int
+        Read in these steps.
+    seconds : float
+        That they took.
+    """
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    n_tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps made."""
+        return len(self.losses) + sum(r["n_steps"] for r in self.history)
+
+
 def train(
     trainer: Trainer,
-    draw_epoch: Callable[[], Sequence[Callable[[], Sequence[Batch]]]],
+    draw_epoch: Callable[[], Sequence[MakeBatches]],
     monitor: Monitor,
     *,
     max_epochs: int,
+    progress: Progress | None = None,
+    keep: Callable[[Progress], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Train a model, epoch by epoch, until the last one or until told to stop.
 
@@ -180,6 +269,10 @@ def train(
         Is told of epochs and steps, and may stop either.
     max_epochs : int
         Most epochs to train.
+    progress : Progress or None, default=None
+        Where to go on. None: at the beginning.
+    keep : callable
+        Is given the progress wherever the training could go on later.
 
     Returns
     -------
@@ -191,38 +284,45 @@ def train(
     ------
     DivergenceError
         At the step in which the loss stopped being finite.
+    OutOfMemoryError
+        The device is too small for one row.
     """
-    history: list[dict[str, Any]] = []
-    for epoch in range(max_epochs):
-        started = time.perf_counter()
+    progress = Progress() if progress is None else progress
+    batches: Sequence[Batch] = ()
+    for epoch in range(len(progress.history), max_epochs):
+        started = time.perf_counter() - progress.seconds
         steps = draw_epoch()
         monitor.epoch_begins(len(steps))
         trainer.model.train()
-        losses, n_tokens = [], 0
-        for make_batches in steps:
+        for make_batches in steps[len(progress.losses) :]:
             monitor.step_begins()
-            batches = make_batches()
             learning_rate = trainer.schedule.get_last_lr()[0]
-            losses.append(trainer.step(batches))
-            n_tokens += sum(batch.n_tokens for batch in batches)
+            loss, batches = trainer.step(make_batches)
+            progress.losses.append(loss)
+            progress.n_tokens += sum(batch.n_tokens for batch in batches)
+            progress.seconds = time.perf_counter() - started
             if monitor.step_ends():
                 break
+            if len(progress.losses) < len(steps):
+                keep(progress)
         trainer.model.eval()
-        seconds = time.perf_counter() - started
         record = {
             "epoch": epoch + 1,
-            "n_steps": len(losses),
-            "train_loss": sum(losses) / max(1, len(losses)),
+            "n_steps": len(progress.losses),
+            "train_loss": sum(progress.losses) / max(1, len(progress.losses)),
             "learning_rate": learning_rate,
-            "seconds": seconds,
-            "tokens_per_second": n_tokens / seconds,
+            "seconds": progress.seconds,
+            "tokens_per_second": progress.n_tokens / progress.seconds,
+            "gradient_accumulation_steps": trainer.n_parts,
         }
-        history.append(record)
+        progress.history.append(record)
+        progress.losses, progress.n_tokens, progress.seconds = [], 0, 0.0
         if monitor.epoch_ends(record):
             break
-    if history:
+        keep(progress)
+    if batches:
         trainer.require_finite(batches)
-    return history
+    return progress.history
 
 
 class BestWeights:
@@ -243,6 +343,21 @@ class BestWeights:
         self._weights: list[torch.Tensor] = []
         self.best_epoch = 0
         self._epoch = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what :meth:`load_state_dict` takes."""
+        return {
+            "best": self._best,
+            "weights": self._weights,
+            "best_epoch": self.best_epoch,
+            "epoch": self._epoch,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another one was."""
+        self._best = None if state["best"] is None else tuple(state["best"])
+        self._weights = state["weights"]
+        self.best_epoch, self._epoch = state["best_epoch"], state["epoch"]
 
     def update(self, rank: tuple[float, ...]) -> bool:
         """Compare an epoch with the best so far; return whether to stop.

@@ -45,7 +45,7 @@ class AdapterSettings:
 
 @dataclass(frozen=True)
 class AdapterState:
-    """What a pickle holds of a model with an adapter: all that its base has not.
+    """What is saved of a model with an adapter: all that its base has not.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ def merge_adapter(model: nn.Module) -> None:
 
 
 def adapter_state(model: Any, settings: AdapterSettings) -> AdapterState:
-    """Return what a pickle has to hold of a model with an adapter."""
+    """Return what has to be saved of a model with an adapter."""
     head = {f"head.{name}" for name, _ in model.head.named_parameters()}
     tensors = {
         name: tensor.detach().cpu()
@@ -150,7 +150,7 @@ def adapter_state(model: Any, settings: AdapterSettings) -> AdapterState:
 
 
 def restore_adapter(model: Any, state: AdapterState) -> None:
-    """Put a pickled adapter into the base that it was trained with.
+    """Put a saved adapter into the base that it was trained with.
 
     Parameters
     ----------
@@ -167,8 +167,8 @@ def restore_adapter(model: Any, state: AdapterState) -> None:
     add_adapter(model, state.settings)
     if fingerprint(model) != state.fingerprint:
         raise ModelFormatError(
-            "The pickle holds an adapter, and the model that it was trained with has "
-            "changed since. Load it where the same weights are found, or pickle after "
+            "The model that this adapter was trained with has changed since. Load it "
+            "where the same weights are found, or save or pickle after "
             "merge_adapter(), which keeps all weights."
         )
     model.load_state_dict(state.tensors, strict=False)

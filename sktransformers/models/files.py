@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 from transformers.utils import logging as transformers_logging
@@ -41,6 +42,31 @@ def missing_part(folder: Path) -> str | None:
     kind = json.loads(settings.read_text("utf-8")) if settings.is_file() else {}
     known = kind.get("tokenizer_class") in _TOKENIZERS_WITHOUT_FILES
     return None if known else "tokenizer"
+
+
+def forget_folder(tokenizer: Any, folder: str, name: str) -> None:
+    """Let a tokenizer say what the user asked for, not where it was found.
+
+    It is pickled and shown. Slow ones keep the path of the file they are saved from.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        Changed in place.
+    folder : str
+        Where it was read.
+    name : str
+        What the user asked for.
+    """
+    tokenizer.name_or_path = name
+    settings = tokenizer.init_kwargs
+    settings["name_or_path"] = name
+    if folder == name or not tokenizer.is_fast:
+        return
+    for values in (settings, vars(tokenizer)):
+        for key, value in values.items():
+            if isinstance(value, str) and value.startswith(folder):
+                values[key] = None
 
 
 def _has_weights(folder: Path) -> bool:

@@ -200,7 +200,7 @@ def _read(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
                 local_files_only=True,
                 dtype=dtype,
                 attn_implementation=attention_for(auto_class, checkpoint.config),
-                trust_remote_code=False,
+                trust_remote_code=checkpoint.trust_remote_code,
                 output_loading_info=True,
                 **gguf_options(file, weights=True),
             )

@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 from ..exceptions import ModelNotFoundError
 from .embedded import EMBEDDED
 from .files import missing_part, quiet
+from .remote_code import lacks_code
 
 _SETTINGS = re.compile(r"[^/]+\.(json|txt|model|jinja|tiktoken)|\d+_\w+/config\.json")
 _SAFETENSORS = re.compile(r"model[^/]*\.safetensors")
@@ -25,7 +26,9 @@ _PICKLED = re.compile(r"pytorch_model[^/]*\.bin")
 _SECONDS_TO_CONNECT = 1.5
 
 
-def fetch(name: str, revision: str | None, hint: str = "") -> Path:
+def fetch(
+    name: str, revision: str | None, hint: str = "", *, with_code: bool = False
+) -> Path:
     """Return the folder of a model in the cache, after downloading what it lacks.
 
     Parameters
@@ -36,6 +39,8 @@ def fetch(name: str, revision: str | None, hint: str = "") -> Path:
         Branch, tag or commit; None: "main".
     hint : str, default=""
         Ends the message where the model is not found.
+    with_code : bool, default=False
+        Whether Python code that comes with the model is needed.
 
     Returns
     -------
@@ -51,10 +56,13 @@ def fetch(name: str, revision: str | None, hint: str = "") -> Path:
     cached = _find_cached(name, revision)
     # A cache that transformers alone has filled does not say how to pool.
     knows_pooling = _look_up(name, "modules.json", revision) is not None
-    if cached is not None and knows_pooling and missing_part(cached) is None:
+    is_whole = cached is not None and missing_part(cached) is None
+    if is_whole and with_code:
+        is_whole = not lacks_code(cached)
+    if is_whole and knows_pooling:
         return cached
     if _is_reachable():
-        return _download(name, revision, hint)
+        return _download(name, revision, hint, with_code=with_code)
     if cached is not None:
         return cached
     if name in EMBEDDED:
@@ -96,7 +104,7 @@ def _is_reachable() -> bool:
     return True
 
 
-def _download(name: str, revision: str, hint: str) -> Path:
+def _download(name: str, revision: str, hint: str, *, with_code: bool) -> Path:
     """Download the files that a model is read from, and no others."""
     try:
         with quiet():
@@ -107,7 +115,7 @@ def _download(name: str, revision: str, hint: str) -> Path:
                         name, "modules.json", revision=revision
                     )
             folder = huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=_needed(files)
+                name, revision=revision, allow_patterns=_needed(files, with_code)
             )
     except GatedRepoError as error:
         raise ModelNotFoundError(
@@ -128,8 +136,9 @@ def _download(name: str, revision: str, hint: str) -> Path:
     return Path(folder)
 
 
-def _needed(files: list[str]) -> list[str]:
+def _needed(files: list[str], with_code: bool) -> list[str]:
     """Choose settings and weights; pickled weights only where there are no others."""
+    code = [file for file in files if with_code and file.endswith(".py")]
     weights = [file for file in files if _SAFETENSORS.fullmatch(file)]
     weights = weights or [file for file in files if _PICKLED.fullmatch(file)]
-    return [file for file in files if _SETTINGS.fullmatch(file)] + weights
+    return [file for file in files if _SETTINGS.fullmatch(file)] + weights + code

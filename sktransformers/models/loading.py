@@ -5,6 +5,7 @@ bars and load reports stay off.
 """
 
 import functools
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -26,8 +27,14 @@ from transformers import (
 from ..exceptions import HeadMismatchError, ModelFormatError, ModelNotFoundError
 from . import hub
 from .embedded import EMBEDDED, find_embedded
-from .files import missing_part, quiet
+from .files import forget_folder, missing_part, quiet
 from .gguf import gguf_options, name_special_tokens, reading_gguf, require_reader
+from .remote_code import (
+    advice_on_code,
+    brings_code,
+    require_commit,
+    require_own_code,
+)
 
 _ADVICE = {
     "configuration": "it has no config.json. Pass the directory that a model was "
@@ -55,8 +62,12 @@ class Checkpoint:
         Without padding or truncation state.
     pooling : str or None
         The pooling a sentence-transformers checkpoint was trained with.
+    identity : str
+        Of the files: another folder or a changed file has another. Tells no path.
     gguf_file : str or None, default=None
         Name of the one file that holds it all, if it is a GGUF file.
+    trust_remote_code : bool, default=False
+        Whether Python code that comes with the model may be run.
     """
 
     name: str
@@ -64,7 +75,9 @@ class Checkpoint:
     config: Any
     tokenizer: Any
     pooling: str | None
+    identity: str = ""
     gguf_file: str | None = None
+    trust_remote_code: bool = False
 
     def has_trained_head(self, task: str) -> bool:
         """Whether the checkpoint was saved with a head for this task."""
@@ -87,7 +100,12 @@ class Checkpoint:
 _SHIFTED = ("camembert", "mpnet", "longformer", "data2vec-text", "esm", "ibert")
 
 
-def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+def find_checkpoint(
+    name: str | os.PathLike[str],
+    revision: str | None = None,
+    *,
+    trust_remote_code: bool = False,
+) -> Checkpoint:
     """Find a model: a directory, else a model package, else the cache, else the hub.
 
     Parameters
@@ -96,6 +114,8 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         Local directory, GGUF file, or hub id.
     revision : str or None, default=None
         Branch, tag or commit on the hub.
+    trust_remote_code : bool, default=False
+        Whether to run Python code that comes with the model.
 
     Returns
     -------
@@ -107,15 +127,20 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     ModelNotFoundError
         There is no such directory, or no such model on the hub, or no network.
     ModelFormatError
-        The directory lacks its configuration, weights or tokenizer.
+        The directory lacks its configuration, weights or tokenizer; or its code is
+        not to be run, or is another repository's.
+    ValueError
+        Code from the hub is to be run, and revision is not a commit.
     """
     name = os.fspath(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _read_folder(name, str(folder))
+        return _read_folder(name, str(folder), trust_remote_code)
     if folder.is_file() and folder.suffix == ".gguf":
         return _read_gguf(name, folder)
     _refuse_what_is_no_id(name, folder)
+    if trust_remote_code:
+        require_commit(name, revision)
     embedded = find_embedded(name) if revision is None else None
     if embedded is not None:
         weights = embedded / EMBEDDED[name].weights
@@ -125,7 +150,8 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     hint = ""
     if folder.parent != Path() and folder.parent.is_dir():
         hint = f" There is also no directory {folder.name!r} in {folder.parent}."
-    return _read_folder(name, str(hub.fetch(name, revision, hint)))
+    found = hub.fetch(name, revision, hint, with_code=trust_remote_code)
+    return _read_folder(name, str(found), trust_remote_code)
 
 
 _WITH_HEAD = {
@@ -190,7 +216,7 @@ def load_module(
                 local_files_only=True,
                 dtype=dtype,
                 attn_implementation=attention_for(auto_class, checkpoint.config),
-                trust_remote_code=False,
+                trust_remote_code=checkpoint.trust_remote_code,
                 output_loading_info=True,
                 **gguf_options(file, weights=True),
                 **options,
@@ -206,10 +232,14 @@ def load_module(
     return module.eval()
 
 
-def _read_folder(name: str, folder: str) -> Checkpoint:
+def _read_folder(name: str, folder: str, trust_remote_code: bool = False) -> Checkpoint:
     path = Path(folder)
     try:
         missing = missing_part(path)
+        if trust_remote_code:
+            require_own_code(name, path)
+    except ModelFormatError:
+        raise
     except (ValueError, KeyError, OSError) as error:
         raise ModelFormatError(f"The files of {name!r} cannot be read: {error}") from (
             error
@@ -220,21 +250,26 @@ def _read_folder(name: str, folder: str) -> Checkpoint:
         )
     files = [f for f in (*path.glob("*"), *path.glob("*/config.json")) if f.exists()]
     stamp = tuple(sorted((str(f), f.stat().st_mtime_ns) for f in files))
-    return _read(name, folder, stamp)
+    return _read(name, folder, stamp, trust_remote_code=trust_remote_code)
 
 
 def _read_gguf(name: str, path: Path) -> Checkpoint:
     require_reader(name)
-    return _read(name, str(path.parent), path.stat().st_mtime_ns, path.name)
+    return _read(name, str(path.parent), path.stat().st_mtime_ns, gguf_file=path.name)
 
 
 # Reading a tokenizer takes longer than a short fit; it is never changed afterwards.
 @functools.lru_cache(maxsize=8)
 def _read(
-    name: str, folder: str, _stamp: Any, gguf_file: str | None = None
+    name: str,
+    folder: str,
+    stamp: Any,
+    *,
+    gguf_file: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Checkpoint:
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    options |= gguf_options(gguf_file)
+    options = gguf_options(gguf_file)
+    options |= {"local_files_only": True, "trust_remote_code": trust_remote_code}
     path = None if gguf_file is None else Path(folder) / gguf_file
     try:
         with quiet(), reading_gguf(path):
@@ -244,6 +279,8 @@ def _read(
             name_special_tokens(tokenizer, config)
         pooling = _trained_pooling(Path(folder))
     except Exception as error:  # transformers raises errors of many kinds
+        if not trust_remote_code and gguf_file is None and brings_code(Path(folder)):
+            raise ModelFormatError(advice_on_code(name)) from error
         raise ModelFormatError(
             f"The configuration or tokenizer of {name!r} cannot be read: {error}"
         ) from error
@@ -251,7 +288,17 @@ def _read(
     if backend is not None:  # some are saved with both switched on
         backend.no_truncation()
         backend.no_padding()
-    return Checkpoint(name, folder, config, tokenizer, pooling, gguf_file)
+    forget_folder(tokenizer, folder, name)
+    return Checkpoint(
+        name,
+        folder,
+        config,
+        tokenizer,
+        pooling,
+        identity=hashlib.sha256(repr((folder, stamp)).encode()).hexdigest(),
+        gguf_file=gguf_file,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def _refuse_what_is_no_id(name: str, folder: Path) -> None:

@@ -24,7 +24,7 @@ def training_batches(
     rng : numpy.random.Generator
         Source of the order.
     pool : int, default=50
-        Batches in a pool.
+        Batches in a pool. More: less padding, and batches that differ more.
 
     Returns
     -------

@@ -15,6 +15,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..exceptions import TextValueError
+from .token_cache import cache_of
 from .windows import cut_rows
 
 _CHUNK = 512  # rows worked on at a time, so that intermediate results stay small
@@ -59,11 +61,14 @@ class Ragged:
         return Ragged(values, offsets_of(self.lengths[mask]))
 
     @classmethod
-    def from_rows(cls, rows: Iterable[list[int]]) -> "Ragged":
-        """Build from an iterable of lists."""
+    def from_rows(cls, rows: Iterable[list[int] | bytes]) -> "Ragged":
+        """Build from lists, or from the bytes of integers of 4 bytes."""
         values, offsets = array("i"), array("q", [0])
         for row in rows:
-            values.fromlist(row)
+            if isinstance(row, bytes):
+                values.frombytes(row)
+            else:
+                values.fromlist(row)
             offsets.append(len(values))
         return cls(np.asarray(values, np.int32), np.asarray(offsets, np.int64))
 
@@ -121,7 +126,7 @@ class Encoding:
     def read_at(self, positions: Ragged) -> "Encoding":
         """Return the windows that have positions, to be read at these."""
         has_some = positions.lengths > 0
-        kept = self._keep(has_some)
+        kept = self.keep(has_some)
         return dataclasses.replace(kept, positions=positions.keep(has_some))
 
     @property
@@ -131,11 +136,12 @@ class Encoding:
 
     def take(self, texts: np.ndarray) -> "Encoding":
         """Return the windows of the texts at the given ascending positions."""
-        kept = self._keep(np.isin(self.owners, texts))
+        kept = self.keep(np.isin(self.owners, texts))
         owners = np.searchsorted(texts, kept.owners).astype(self.owners.dtype)
         return dataclasses.replace(kept, owners=owners, n_texts=len(texts))
 
-    def _keep(self, windows: np.ndarray) -> "Encoding":
+    def keep(self, windows: np.ndarray) -> "Encoding":
+        """Return the windows for which the mask is true; texts keep their numbers."""
         types = self.type_ids
         if types is not None:
             types = types[np.repeat(windows, self.lengths)]
@@ -146,6 +152,17 @@ class Encoding:
             owners=self.owners[windows],
             positions=None if self.positions is None else self.positions.keep(windows),
         )
+
+    def parts_of_rows(self) -> list[list[np.ndarray]]:
+        """Return the arrays that each window consists of."""
+        ends = self.ids.offsets[1:-1]
+        parts = [np.split(self.ids.values, ends)]
+        if self.type_ids is not None:
+            parts.append(np.split(self.type_ids, ends))
+        if self.positions is not None:
+            at = self.positions
+            parts.append(np.split(at.values, at.offsets[1:-1]))
+        return [list(row) for row in zip(*parts, strict=True)]
 
     @functools.cached_property
     def longest(self) -> int:
@@ -238,6 +255,8 @@ _SPECIAL_TOKENS: WeakKeyDictionary[Any, SpecialTokens] = WeakKeyDictionary()
 def tokenize(tokenizer: Any, texts: list[str]) -> Ragged:
     """Tokenize texts without special tokens, padding or truncation.
 
+    What was tokenized lately is not tokenized again.
+
     Parameters
     ----------
     tokenizer : PreTrainedTokenizerBase
@@ -253,18 +272,32 @@ def tokenize(tokenizer: Any, texts: list[str]) -> Ragged:
     return Ragged.from_rows(_rows_of_ids(tokenizer, texts))
 
 
-def _rows_of_ids(tokenizer: Any, texts: list[str]) -> Iterator[list[int]]:
+def _rows_of_ids(tokenizer: Any, texts: list[str]) -> Iterator[bytes]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         _forget_settings(tokenizer, backend)
+    cache = cache_of(tokenizer)
     for start in range(0, len(texts), _CHUNK):
-        chunk = [_encodable(text) for text in texts[start : start + _CHUNK]]
-        if backend is None:
-            encoded = tokenizer(chunk, add_special_tokens=False, verbose=False)
-            yield from encoded["input_ids"]
-        else:
-            for item in backend.encode_batch_fast(chunk, add_special_tokens=False):
-                yield item.ids
+        chunk = texts[start : start + _CHUNK]
+        known = {text: ids for text in chunk if (ids := cache.get(text)) is not None}
+        new = [text for text in dict.fromkeys(chunk) if text not in known]
+        for text, row in zip(new, _read_ids(tokenizer, backend, new), strict=True):
+            known[text] = array("i", row).tobytes()
+            cache.add(text, known[text])
+        yield from map(known.__getitem__, chunk)
+
+
+def _read_ids(tokenizer: Any, backend: Any, texts: list[str]) -> list[list[int]]:
+    """Ask a tokenizer for the ids of a few texts."""
+    if not texts:
+        return []
+    texts = [_encodable(text) for text in texts]
+    if backend is None:
+        encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
+        rows: list[list[int]] = encoded["input_ids"]
+        return rows
+    items = backend.encode_batch_fast(texts, add_special_tokens=False)
+    return [item.ids for item in items]
 
 
 def _forget_settings(tokenizer: Any, backend: Any) -> None:
@@ -275,6 +308,31 @@ def _forget_settings(tokenizer: Any, backend: Any) -> None:
         backend.no_padding()
     if backend.encode_special_tokens != tokenizer.split_special_tokens:
         backend.encode_special_tokens = tokenizer.split_special_tokens
+
+
+def require_fitting(
+    columns: list[Ragged], special: SpecialTokens, max_length: int
+) -> None:
+    """Raise TextValueError if a row is longer than ``max_length`` tokens.
+
+    Parameters
+    ----------
+    columns : list of Ragged
+        The tokens of each text column, without special tokens.
+    special : SpecialTokens
+        What goes around and between them.
+    max_length : int
+        Tokens a row may have, special tokens included.
+    """
+    lengths = np.sum([column.lengths for column in columns], axis=0)
+    lengths += special.count(len(columns))
+    too_long = np.flatnonzero(lengths > max_length)
+    if len(too_long):
+        raise TextValueError(
+            f"X[{too_long[0]}] has {lengths[too_long[0]]} tokens, more than "
+            f"max_length={max_length} ({len(too_long)} such texts in all). Shorten "
+            "them, or pass long_text='truncate' or 'window'."
+        )
 
 
 def encode(

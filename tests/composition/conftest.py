@@ -1,0 +1,93 @@
+"""What the tests of composition share."""
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import NEUTRAL, POSITIVE
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from sktransformers import TransformerRegressor
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def quick(tiny_classifier):
+    """Return an unfitted classifier that makes a handful of steps."""
+    return tiny_classifier.set_params(max_epochs=2)
+
+
+@pytest.fixture
+def quick_regressor(tiny_model):
+    """Return an unfitted regressor that makes a handful of steps."""
+    return TransformerRegressor(
+        tiny_model,
+        max_epochs=2,
+        batch_size=16,
+        learning_rate=1e-3,
+        device="cpu",
+        random_state=0,
+    )
+
+
+@pytest.fixture
+def X(sentences):  # noqa: N802
+    """Return 64 sentences."""
+    return sentences[0]
+
+
+@pytest.fixture
+def y(sentences):
+    """Return their labels, "neg" or "pos", as an array."""
+    return np.array(sentences[1])
+
+
+@pytest.fixture
+def praise(X):
+    """Return the number of words of each sentence, those of praise counted thrice."""
+    words = [text.split() for text in X]
+    return np.array([len(w) + 2.0 * sum(v in POSITIVE for v in w) for w in words])
+
+
+@pytest.fixture
+def column(X):
+    """Return the sentences as the only column of a frame."""
+    return pd.DataFrame({"text": X})
+
+
+@pytest.fixture
+def rows(X):
+    """Return the number of each sentence's row, as a column."""
+    return np.arange(len(X))[:, None]
+
+
+@pytest.fixture
+def by_row(X):
+    """Return a function that puts the look-up of texts before an estimator."""
+
+    def put_before(estimator, texts=X):
+        def look_up(numbers):
+            return [texts[int(i)] for i in np.ravel(numbers)]
+
+        return make_pipeline(FunctionTransformer(look_up), estimator)
+
+    return put_before
+
+
+@pytest.fixture
+def three(X, y):
+    """Return labels of three kinds: every third text loses its telling words."""
+    texts, labels = list(X), [str(label) for label in y]
+    for i in range(0, len(texts), 3):
+        texts[i] = " ".join(word for word in texts[i].split() if word in NEUTRAL)
+        labels[i] = "none"
+    return texts, np.array(labels)

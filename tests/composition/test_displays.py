@@ -1,0 +1,150 @@
+"""The classifier in scikit-learn's displays and inspection."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from composition.cells import COLUMN, cell
+from numpy.testing import assert_allclose
+from sklearn.calibration import CalibrationDisplay, calibration_curve
+from sklearn.inspection import PartialDependenceDisplay, permutation_importance
+from sklearn.metrics import (
+    ConfusionMatrixDisplay,
+    DetCurveDisplay,
+    PrecisionRecallDisplay,
+    PredictionErrorDisplay,
+    RocCurveDisplay,
+    average_precision_score,
+    confusion_matrix,
+    det_curve,
+    roc_auc_score,
+)
+from sklearn.model_selection import (
+    LearningCurveDisplay,
+    ValidationCurveDisplay,
+    cross_validate,
+    learning_curve,
+    validation_curve,
+)
+
+
+@pytest.fixture
+def unseen():
+    """Return sentences that were not learned, and their labels, some of them wrong."""
+    from conftest import make_sentences
+
+    texts, labels = make_sentences(64, seed=1)
+    return texts, np.where(np.arange(64) % 8, labels, labels[::-1])
+
+
+@pytest.fixture
+def of_positive(fitted_classifier, unseen):
+    """Return the probability that each unseen sentence is positive."""
+    return fitted_classifier.predict_proba(unseen[0])[:, 1]
+
+
+@cell("ConfusionMatrixDisplay", shows="shows the matrix of `predict`")
+def test_confusion_matrix(fitted_classifier, unseen):
+    texts, labels = unseen
+    display = ConfusionMatrixDisplay.from_estimator(fitted_classifier, texts, labels)
+    expected = confusion_matrix(labels, fitted_classifier.predict(texts))
+    assert np.array_equal(display.confusion_matrix, expected)
+    assert display.display_labels.tolist() == ["neg", "pos"]
+
+
+@cell("RocCurveDisplay", shows="shows the area under the curve of `predict_proba`")
+def test_roc_curve(fitted_classifier, unseen, of_positive):
+    display = RocCurveDisplay.from_estimator(fitted_classifier, *unseen)
+    expected = roc_auc_score(unseen[1], of_positive)
+    assert display.roc_auc == expected
+    assert 0.7 < expected < 1
+
+
+@cell("RocCurveDisplay.from_cv_results", shows="shows a curve for each fold")
+def test_roc_curves_of_folds(quick, column, y):
+    results = cross_validate(
+        quick,
+        column,
+        y,
+        cv=2,
+        scoring="roc_auc",
+        return_estimator=True,
+        return_indices=True,
+    )
+    display = RocCurveDisplay.from_cv_results(results, column, y)
+    assert display.roc_auc == pytest.approx(results["test_score"].tolist())
+
+
+@cell("PrecisionRecallDisplay", shows="shows the average precision")
+def test_precision_recall_curve(fitted_classifier, unseen, of_positive):
+    display = PrecisionRecallDisplay.from_estimator(fitted_classifier, *unseen)
+    expected = average_precision_score(unseen[1], of_positive, pos_label="pos")
+    assert display.average_precision == expected
+    assert 0.7 < expected < 1
+
+
+@cell("DetCurveDisplay", shows="shows false positives against false negatives")
+def test_det_curve(fitted_classifier, unseen, of_positive):
+    display = DetCurveDisplay.from_estimator(fitted_classifier, *unseen)
+    fpr, fnr, _ = det_curve(
+        unseen[1], of_positive, pos_label="pos", drop_intermediate=True
+    )
+    assert_allclose(display.fpr, fpr, atol=1e-12)
+    assert_allclose(display.fnr, fnr, atol=1e-12)
+    assert len(fpr) > 4
+
+
+@cell("CalibrationDisplay", shows="shows how sure it is against how right")
+def test_calibration_curve(fitted_classifier, unseen, of_positive):
+    display = CalibrationDisplay.from_estimator(fitted_classifier, *unseen, n_bins=4)
+    shares, means = calibration_curve(unseen[1] == "pos", of_positive, n_bins=4)
+    assert np.array_equal(display.prob_true, shares)
+    assert np.array_equal(display.prob_pred, means)
+
+
+@cell("LearningCurveDisplay", shows="shows what learning_curve returns")
+def test_learning_curve(quick, X, y):
+    options = {"train_sizes": [8, 16], "cv": 2, "shuffle": True, "random_state": 0}
+    display = LearningCurveDisplay.from_estimator(quick, X, y, **options)
+    assert np.array_equal(
+        display.test_scores, learning_curve(quick, X, y, **options)[2]
+    )
+
+
+@cell("ValidationCurveDisplay", shows="shows what validation_curve returns")
+def test_validation_curve(quick, X, y):
+    options = {"param_name": "max_epochs", "param_range": [0, 2], "cv": 2}
+    display = ValidationCurveDisplay.from_estimator(quick, X, y, **options)
+    _, expected = validation_curve(quick, X, y, **options)
+    assert np.array_equal(display.test_scores, expected)
+
+
+@cell("permutation_importance", shows="finds the column that tells", how=COLUMN)
+def test_permutation_importance(quick, X, y):
+    frame = pd.DataFrame({"idle": ["the film"] * 64, "telling": X})
+    quick.set_params(max_epochs=4).fit(frame, y)
+    found = permutation_importance(quick, frame, y, n_repeats=2, random_state=0)
+    idle, telling = found.importances_mean
+    assert idle == 0
+    assert telling > 0.2
+
+
+@cell("PartialDependenceDisplay", shows="of a text column of few values", how=COLUMN)
+def test_partial_dependence(quick, X, y):
+    subjects = ["the film", "the plot"]
+    frame = pd.DataFrame({"subject": subjects * 32, "text": X})
+    quick.fit(frame, y)
+    display = PartialDependenceDisplay.from_estimator(
+        quick, frame, ["subject"], categorical_features=["subject"]
+    )
+    means = [
+        quick.predict_proba(frame.assign(subject=subject))[:, 1].mean()
+        for subject in subjects
+    ]
+    assert_allclose(display.pd_results[0]["average"][0], means)
+
+
+@cell("PredictionErrorDisplay", "regressor", shows="shows the predictions")
+def test_prediction_errors(quick_regressor, X, praise):
+    quick_regressor.fit(X, praise)
+    display = PredictionErrorDisplay.from_estimator(quick_regressor, X, praise)
+    assert np.array_equal(display.y_pred, quick_regressor.predict(X))

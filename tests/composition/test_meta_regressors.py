@@ -1,0 +1,233 @@
+"""The regressor in scikit-learn's tools."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from composition.cells import COLUMN, ROWS, cell
+from numpy.testing import assert_allclose
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import (
+    AdaBoostRegressor,
+    BaggingRegressor,
+    StackingRegressor,
+    VotingRegressor,
+)
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LinearRegression, RANSACRegressor, Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    KFold,
+    RandomizedSearchCV,
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+    learning_curve,
+    validation_curve,
+)
+from sklearn.multioutput import MultiOutputRegressor, RegressorChain
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+
+@pytest.fixture
+def quick(quick_regressor):
+    """Return an unfitted regressor that makes a handful of steps."""
+    return quick_regressor
+
+
+@pytest.fixture
+def y(praise):
+    """Return a number for each sentence."""
+    return praise
+
+
+@pytest.fixture
+def ridge():
+    """Return an unfitted linear model of words."""
+    return make_pipeline(TfidfVectorizer(), Ridge())
+
+
+@cell("Pipeline, inner step", "regressor", shows="its embeddings feed a linear model")
+def test_a_pipeline(quick, X, y):
+    pipeline = make_pipeline(quick, LinearRegression()).fit(X, y)
+    embeddings = clone(quick).fit(X, y).transform(X)
+    by_hand = LinearRegression().fit(embeddings, y)
+    assert_allclose(pipeline.predict(X), by_hand.predict(embeddings), rtol=1e-5)
+    assert pipeline.score(X, y) > 0.5
+
+
+@cell("Pipeline, last step", "regressor", shows="predicts as the step alone")
+def test_the_last_step_of_a_pipeline(quick, X, y):
+    pipeline = make_pipeline(FunctionTransformer(strip), clone(quick))
+    pipeline.fit([f" {text}" for text in X], y)
+    alone = quick.fit(X, y)
+    assert np.array_equal(pipeline.predict(X), alone.predict(X))
+    assert pipeline.score(X, y) == alone.score(X, y)
+
+
+def strip(texts):
+    return [text.strip() for text in texts]
+
+
+@cell("FeatureUnion", "regressor", shows="its embeddings stand beside TF-IDF")
+@cell(
+    "ColumnTransformer", "regressor", shows="a text column by its name, beside numbers"
+)
+@cell("`set_output`", "regressor", shows="pandas and polars frames with named columns")
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_embeddings_beside_others(container, quick, X, y):
+    embeddings = clone(quick).fit(X, y).transform(X)
+    union = FeatureUnion([("words", TfidfVectorizer()), ("meaning", clone(quick))])
+    assert_allclose(union.fit_transform(X, y)[:, -16:].toarray(), embeddings)
+    frame = pd.DataFrame({"text": X, "number": y})
+    steps = [("text", quick, "text"), ("same", "passthrough", ["number"])]
+    columns = ColumnTransformer(steps).set_output(transform=container)
+    table = columns.fit_transform(frame, y)
+    assert table.columns[0] == "text__transformerregressor0"
+    assert table.columns[-1] == "same__number"
+    assert_allclose(table.to_numpy()[:, :16], embeddings, rtol=1e-6)
+
+
+@cell("cross_val_predict", "regressor", shows="each fold predicts as by hand, in order")
+@cell(
+    "cross_val_score", "regressor", shows="each fold's score is that of a fit by hand"
+)
+def test_cross_val_score(quick, X, y):
+    scores = cross_val_score(quick, X, y, cv=2)
+    predicted = cross_val_predict(quick, X, y, cv=2)
+    for score, (train, test) in zip(scores, KFold(2).split(X), strict=True):
+        by_hand = clone(quick).fit([X[i] for i in train], y[train])
+        assert np.array_equal(by_hand.predict([X[i] for i in test]), predicted[test])
+        assert score == r2_score(y[test], predicted[test])
+    assert scores.mean() > 0
+
+
+@cell(
+    "validation_curve", "regressor", shows="more epochs fit the training texts better"
+)
+def test_validation_curve(quick, X, y):
+    quick.set_params(learning_rate=3e-3)
+    options = {"param_name": "max_epochs", "param_range": [1, 4], "cv": 2}
+    train, _ = validation_curve(quick, X, y, **options)
+    assert train[1].mean() > train[0].mean()
+
+
+@cell("RandomizedSearchCV", "regressor", shows="draws candidates and finds the better")
+@cell("HalvingGridSearchCV", "regressor", shows='`resource="max_epochs"`')
+@pytest.mark.parametrize("kind", ["randomized", "halving"])
+def test_other_searches(kind, quick, X, y):
+    rates = {"learning_rate": [1e-7, 3e-3]}
+    options = {"cv": 2, "random_state": 0}
+    if kind == "randomized":
+        quick.set_params(max_epochs=4)
+        search = RandomizedSearchCV(quick, rates, n_iter=2, **options)
+    else:
+        resources = {"min_resources": 2, "max_resources": 4, "factor": 2}
+        search = HalvingGridSearchCV(
+            quick, rates, resource="max_epochs", **resources, **options
+        )
+    search.fit(X, y)
+    assert search.best_params_["learning_rate"] == 3e-3
+    assert search.best_estimator_.n_epochs_ == 4
+    assert search.score(X, y) == search.best_estimator_.score(X, y)
+
+
+@cell("cross_validate", "regressor", shows="several scorers at once")
+def test_cross_validate(quick, X, y):
+    scoring = ["r2", "neg_mean_absolute_error", "neg_root_mean_squared_error"]
+    result = cross_validate(quick, X, y, cv=2, scoring=scoring)
+    for name in scoring:
+        assert np.isfinite(result[f"test_{name}"]).all()
+    assert (result["test_r2"] > 0).all()
+
+
+@cell("GridSearchCV", "regressor", shows="finds the rate that learns")
+def test_grid_search(quick, X, y):
+    search = GridSearchCV(quick, {"learning_rate": [1e-6, 3e-3]}, cv=2).fit(X, y)
+    best = clone(quick).set_params(**search.best_params_)
+    assert search.best_score_ == cross_val_score(best, X, y, cv=2).mean()
+    assert np.array_equal(search.predict(X), best.fit(X, y).predict(X))
+
+
+@cell("learning_curve", "regressor", shows="more texts score better")
+def test_learning_curve(quick, X, y):
+    test = learning_curve(quick, X, y, train_sizes=[4, 32], cv=2)[2]
+    assert test[1].mean() > test[0].mean()
+
+
+@cell("TransformedTargetRegressor", "regressor", shows="learns the logarithm of y")
+def test_a_transformed_target(quick, X, y):
+    wrapped = TransformedTargetRegressor(quick, func=np.log, inverse_func=np.exp)
+    alone = clone(quick).fit(X, np.log(y))
+    assert_allclose(wrapped.fit(X, y).predict(X), np.exp(alone.predict(X)))
+    assert wrapped.score(X, y) > 0.3
+
+
+@cell("VotingRegressor", "regressor", shows="the mean of both models")
+def test_a_vote(quick, ridge, X, y):
+    vote = VotingRegressor([("a", quick), ("b", ridge)]).fit(X, y)
+    mean = (quick.fit(X, y).predict(X) + ridge.fit(X, y).predict(X)) / 2
+    assert_allclose(vote.predict(X), mean)
+
+
+@cell("StackingRegressor", "regressor", shows="a linear model of held-out predictions")
+def test_stacking(quick, ridge, X, y):
+    models = [("a", quick), ("b", ridge)]
+    stack = StackingRegressor(models, LinearRegression(), cv=2).fit(X, y)
+    held_out = [cross_val_predict(model, X, y, cv=2) for _, model in models]
+    by_hand = LinearRegression().fit(np.transpose(held_out), y)
+    assert_allclose(stack.final_estimator_.coef_, by_hand.coef_)
+
+
+@cell("BaggingRegressor", "regressor", shows="the mean of two draws", how=COLUMN)
+def test_bagging(quick, column, y):
+    bag = BaggingRegressor(quick, n_estimators=2, random_state=0).fit(column, y)
+    array = column.to_numpy(dtype=object)
+    votes = [member.predict(array) for member in bag.estimators_]
+    assert_allclose(bag.predict(column), np.mean(votes, axis=0))
+    assert bag.score(column, y) > 0.3
+
+
+@cell("AdaBoostRegressor", "regressor", shows="draws what was hard", how=COLUMN)
+def test_boosting(quick, column, y):
+    boost = AdaBoostRegressor(quick, n_estimators=2, random_state=0).fit(column, y)
+    assert len(boost.estimators_) == 2
+    assert boost.score(column, y) > 0.3
+
+
+@cell("MultiOutputRegressor", "regressor", shows="a model for each column of y")
+def test_several_outputs(quick, X, y):
+    Y = np.column_stack([y, -y])
+    predicted = MultiOutputRegressor(quick).fit(X, Y).predict(X)
+    for i in range(2):
+        assert np.array_equal(predicted[:, i], clone(quick).fit(X, Y[:, i]).predict(X))
+
+
+@cell("RegressorChain", "regressor", shows="the second sees the first", how=ROWS)
+def test_a_chain(quick, rows, by_row, y):
+    columns = ColumnTransformer([("text", by_row(quick), [0])], remainder="passthrough")
+    chain = RegressorChain(make_pipeline(columns, LinearRegression()))
+    Y = np.column_stack([y, 3 * y + 1])
+    predicted = chain.fit(rows, Y).predict(rows)
+    assert_allclose(predicted[:, 1], 3 * predicted[:, 0] + 1, rtol=1e-4)
+
+
+@cell("RANSACRegressor", "regressor", shows="leaves out what is far off", how=ROWS)
+def test_ransac(quick, rows, by_row, y):
+    far = y.copy()
+    far[::8] += 1000
+    ransac = RANSACRegressor(
+        by_row(quick),
+        min_samples=8,
+        residual_threshold=100,
+        max_trials=3,
+        random_state=0,
+    ).fit(rows, far)
+    assert not ransac.inlier_mask_[::8].any()
+    inliers = np.flatnonzero(ransac.inlier_mask_)
+    by_hand = by_row(clone(quick)).fit(rows[inliers], far[inliers])
+    assert np.array_equal(ransac.predict(rows), by_hand.predict(rows))

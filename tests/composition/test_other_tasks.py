@@ -1,0 +1,279 @@
+"""The tagger and the generator in the tools that make sense for them."""
+
+import numpy as np
+import pytest
+from composition.cells import Cell, cell
+from sklearn.base import clone
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import (
+    HalvingGridSearchCV,
+    KFold,
+    RandomizedSearchCV,
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+    learning_curve,
+    permutation_test_score,
+    validation_curve,
+)
+from sklearn.pipeline import make_pipeline
+from test_generator import make_generator, make_pairs, save_writer
+from test_tagger import make_tagged, make_tagger
+
+from sktransformers.metrics import chrf, entity_f1, entity_f1_score
+
+# Tests beside those of the estimators: the entry, and where it is.
+ELSEWHERE = [
+    (
+        Cell(tool, estimator, shows),
+        f"test_{estimator}.py::test_{test}",
+    )
+    for tool, estimator, shows, test in [
+        (
+            "Pipeline, last step",
+            "tagger",
+            "predicts as the step alone",
+            "a_pipeline_predicts_as_its_last_step",
+        ),
+        (
+            "Pipeline, last step",
+            "generator",
+            "predicts as the step alone",
+            "as_the_last_step_of_a_pipeline",
+        ),
+        (
+            "Pipeline, inner step",
+            "generator",
+            "a classifier reads what it writes",
+            "what_it_writes_is_read_by_the_next_step",
+        ),
+        (
+            "FeatureUnion",
+            "tagger",
+            "counts of entities stand beside TF-IDF, and in a ColumnTransformer",
+            "counts_of_entities_stand_in_a_feature_union",
+        ),
+        (
+            "cross_val_score",
+            "tagger",
+            "lists, arrays and Series score alike, by entity F1",
+            "cross_validation",
+        ),
+        (
+            "cross_val_score",
+            "generator",
+            "scores what is written, by chrF",
+            "cross_validation_scores_what_is_written",
+        ),
+        (
+            "cross_val_predict",
+            "tagger",
+            "a tag for each word, in order",
+            "cross_validated_predictions_come_in_order",
+        ),
+        (
+            "GridSearchCV",
+            "tagger",
+            "the same with two jobs",
+            "a_grid_search_gives_the_same_with_more_jobs",
+        ),
+        (
+            "GridSearchCV",
+            "generator",
+            "over how it writes",
+            "a_search_over_how_it_writes",
+        ),
+        (
+            "sample_weight, by metadata routing",
+            "tagger",
+            "weights of zero are as if the texts were dropped",
+            "weights_are_routed",
+        ),
+    ]
+]
+
+
+@pytest.fixture(scope="module")
+def tagged():
+    """Return lists of words and their tags."""
+    return make_tagged(32)
+
+
+@pytest.fixture
+def tagger(tiny_model):
+    """Return an unfitted tagger that learns quickly."""
+    return make_tagger(tiny_model, max_epochs=4, learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory):
+    """Return the directory of a tiny model that writes."""
+    return save_writer(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Return letters, and the ones that follow them."""
+    return make_pairs(32)
+
+
+@pytest.fixture
+def generator(writer):
+    """Return an unfitted generator that learns quickly."""
+    return make_generator(writer, max_epochs=6, prompt_template="{text} it")
+
+
+@pytest.fixture(params=["tagger", "generator"])
+def task(request):
+    """Return an unfitted estimator, what it learns from, and its scorer."""
+    data = {"tagger": "tagged", "generator": "pairs"}[request.param]
+    scorer = {"tagger": entity_f1, "generator": chrf}[request.param]
+    X, y = request.getfixturevalue(data)
+    return request.getfixturevalue(request.param), X, y, scorer
+
+
+def at(values, rows):
+    return [values[i] for i in rows]
+
+
+@cell("cross_validate", "tagger", shows="several scorers; each fold is as by hand")
+@cell("cross_validate", "generator", shows="several scorers; each fold is as by hand")
+def test_cross_validate(task):
+    estimator, X, y, scorer = task
+    count = make_scorer(lambda true, predicted: len(predicted))
+    result = cross_validate(
+        estimator,
+        X,
+        y,
+        cv=2,
+        scoring={"own": scorer, "n": count},
+        return_estimator=True,
+    )
+    assert result["test_n"].tolist() == [16, 16]
+    for i, (train, test) in enumerate(KFold(2).split(X)):
+        by_hand = clone(estimator).fit(at(X, train), at(y, train))
+        assert result["test_own"][i] == by_hand.score(at(X, test), at(y, test))
+        expected = by_hand.predict(at(X, test))
+        assert list(result["estimator"][i].predict(at(X, test))) == list(expected)
+
+
+@cell("cross_val_predict", "generator", shows="a text for each text, in order")
+def test_texts_of_held_out_sources(generator, pairs):
+    X, y = pairs
+    written = cross_val_predict(generator, X, y, cv=2)
+    for train, test in KFold(2).split(X):
+        by_hand = clone(generator).fit(at(X, train), at(y, train))
+        assert at(written, test) == by_hand.predict(at(X, test)).tolist()
+
+
+@cell("RandomizedSearchCV", "tagger", shows="draws candidates and finds the better")
+@cell("RandomizedSearchCV", "generator", shows="draws candidates and finds the better")
+def test_randomized_search(task):
+    estimator, X, y, scorer = task
+    rates = {"learning_rate": [1e-6, 1e-2], "max_epochs": [10]}
+    search = RandomizedSearchCV(
+        estimator, rates, n_iter=2, cv=2, scoring=scorer, random_state=0
+    ).fit(X, y)
+    assert search.best_params_["learning_rate"] == 1e-2
+    assert search.score(X, y) == search.best_estimator_.score(X, y)
+
+
+@cell(
+    "HalvingGridSearchCV",
+    "tagger",
+    shows='`resource="max_epochs"`: the best train longest',
+)
+def test_halving_grid_search(tagger, tagged):
+    search = HalvingGridSearchCV(
+        tagger,
+        {"learning_rate": [1e-6, 1e-2]},
+        resource="max_epochs",
+        min_resources=5,
+        max_resources=10,
+        factor=2,
+        cv=2,
+        scoring=entity_f1,
+        random_state=0,
+    ).fit(*tagged)
+    assert search.n_resources_ == [5, 10]
+    assert search.best_params_ == {"learning_rate": 1e-2, "max_epochs": 10}
+
+
+@cell("learning_curve", "tagger", shows="a score for each number of texts")
+@cell("learning_curve", "generator", shows="a score for each number of texts")
+def test_learning_curve(task):
+    estimator, X, y, scorer = task
+    sizes, _, test = learning_curve(
+        estimator, X, y, train_sizes=[4, 16], cv=2, scoring=scorer
+    )[:3]
+    assert sizes.tolist() == [4, 16]
+    splits = list(KFold(2).split(X))
+    expected = cross_val_score(estimator, X, y, cv=splits, scoring=scorer)
+    assert np.array_equal(test[1], expected)
+
+
+@cell("validation_curve", "tagger", shows="more epochs fit the training texts better")
+@cell(
+    "validation_curve", "generator", shows="more epochs fit the training texts better"
+)
+def test_validation_curve(task):
+    estimator, X, y, scorer = task
+    train, _ = validation_curve(
+        estimator,
+        X,
+        y,
+        param_name="max_epochs",
+        param_range=[1, 12],
+        cv=2,
+        scoring=scorer,
+    )
+    assert train[1].mean() > train[0].mean()
+
+
+@cell("`set_output`", "tagger", shows="pandas and polars frames with named columns")
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_counts_of_entities_come_as_frames(container, tagger, tagged):
+    tagger.fit(*tagged)
+    counts = tagger.transform(tagged[0])
+    frame = tagger.set_output(transform=container).transform(tagged[0])
+    assert list(frame.columns) == tagger.get_feature_names_out().tolist()
+    assert type(frame).__module__.split(".")[0] == container
+    assert np.array_equal(frame.to_numpy(), counts)
+
+
+@cell("HTML representation", "tagger", shows="shows the parameters and whether fitted")
+@cell(
+    "HTML representation", "generator", shows="shows the parameters and whether fitted"
+)
+def test_the_html_representation(task):
+    estimator, X, y, _ = task
+    assert "Not fitted" in estimator._repr_html_()
+    html = estimator.set_params(max_epochs=0).fit(X, y)._repr_html_()
+    assert type(estimator).__name__ in html
+    assert "<span>Fitted" in html
+
+
+@cell("permutation_test_score", "tagger", shows="true tags score better than shuffled")
+def test_permutation_test_score(tagger, tagged):
+    X = [words[:3] for words in tagged[0] if len(words) >= 3]
+    y = [tags[:3] for tags in tagged[1] if len(tags) >= 3]
+    tagger.set_params(max_epochs=20, learning_rate=2e-2)
+    score, shuffled, _ = permutation_test_score(
+        tagger, X, y, cv=2, n_permutations=2, scoring=entity_f1, random_state=0
+    )
+    assert (shuffled < score).all()
+
+
+@cell("FrozenEstimator", "tagger", shows="its counts of entities feed a classifier")
+def test_a_classifier_of_counts_of_entities(tagger, tagged):
+    X, y = tagged
+    tagger.set_params(max_epochs=20, learning_rate=2e-2).fit(X, y)
+    labels = [any(tag.endswith("POS") for tag in tags) for tags in y]
+    before = tagger.predict(X)
+    pipeline = make_pipeline(FrozenEstimator(tagger), LogisticRegression())
+    assert pipeline.fit(X, labels).score(X, labels) > 0.7
+    assert tagger.predict(X) == before
+    assert entity_f1_score(y, before) > 0.4

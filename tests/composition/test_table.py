@@ -1,0 +1,65 @@
+"""The page of the docs says what the tests show, about every tool of scikit-learn."""
+
+import inspect
+
+import pytest
+import sklearn.model_selection
+from composition.cells import (
+    PAGE,
+    SECTIONS,
+    TESTS,
+    cells_of,
+    cells_of_tools,
+    forbidden,
+    render,
+)
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.utils.discovery import all_displays, all_estimators
+
+
+def test_the_page_is_what_the_tests_show():
+    written = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    assert written == render(), "run `python -m tests.composition.cells`"
+
+
+def tools_of_scikit_learn():
+    """Return the names of all that is given an estimator."""
+    takes = {"estimator", "estimators", "steps", "transformers", "transformer_list"}
+    for name, kind in all_estimators():
+        if takes & inspect.signature(kind.__init__).parameters.keys():
+            yield name
+    for name in sklearn.model_selection.__all__:
+        tool = getattr(sklearn.model_selection, name)
+        if (
+            inspect.isfunction(tool)
+            and "estimator" in inspect.signature(tool).parameters
+        ):
+            yield name
+    yield from (name for name, _ in all_displays())
+
+
+# Imputes numeric columns by models of numeric columns.
+NOT_FOR_TEXTS = {"IterativeImputer"}
+
+
+def test_every_tool_has_a_section():
+    assert "" not in cells_of_tools()
+
+
+def test_every_tool_of_scikit_learn_is_on_the_page():
+    entries = [entry.tool for module in SECTIONS for entry in cells_of(module)]
+    entries += [entry.tool for entry in forbidden()]
+    missing = {
+        tool
+        for tool in tools_of_scikit_learn()
+        if not any(tool in entry for entry in entries)
+    }
+    assert missing - NOT_FOR_TEXTS == set()
+
+
+@pytest.mark.parametrize("module", ["test_other_tasks"])
+def test_tests_that_stand_elsewhere_exist(module):
+    tests = __import__(f"composition.{module}", fromlist=["ELSEWHERE"]).ELSEWHERE
+    for _, test in tests:
+        file, name = test.split("::")
+        assert f"def {name}(" in (TESTS / file).read_text(encoding="utf-8"), test
