@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import datasets, exceptions, inspection, metrics
+    from . import datasets, exceptions, inspection, metrics, utils
     from ._classifier import TransformerClassifier
     from ._generator import TransformerGenerator
     from ._regressor import TransformerRegressor
@@ -26,6 +26,7 @@ __all__ = [
     "exceptions",
     "inspection",
     "metrics",
+    "utils",
 ]
 
 _HOME_OF = {
@@ -34,7 +35,7 @@ _HOME_OF = {
     "TransformerRegressor": "._regressor",
     "TransformerTagger": "._tagger",
 }
-_SUBPACKAGES = {"datasets", "exceptions", "inspection", "metrics"}
+_SUBPACKAGES = {"datasets", "exceptions", "inspection", "metrics", "utils"}
 
 
 def __getattr__(name: str) -> Any:

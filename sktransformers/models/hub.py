@@ -56,10 +56,12 @@ def fetch(
     cached = _find_cached(name, revision)
     # A cache that transformers alone has filled does not say how to pool.
     knows_pooling = _look_up(name, "modules.json", revision) is not None
-    is_whole = cached is not None and missing_part(cached) is None
-    if is_whole and with_code:
-        is_whole = not lacks_code(cached)
-    if is_whole and knows_pooling:
+    if (
+        cached is not None
+        and knows_pooling
+        and missing_part(cached) is None
+        and not (with_code and lacks_code(cached))
+    ):
         return cached
     if _is_reachable():
         return _download(name, revision, hint, with_code=with_code)

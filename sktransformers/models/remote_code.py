@@ -26,8 +26,8 @@ def require_commit(name: str, revision: str | None) -> None:
         raise ValueError(
             f"trust_remote_code=True runs code that comes with model={name!r}, so "
             "revision must be a commit, 40 hexadecimal digits: branches and tags move. "
-            f"Got revision={revision!r}. Read the code of a commit on the model's page, "
-            "then pass that commit."
+            f"Got revision={revision!r}. Read the code of a commit on the model's "
+            "page, then pass that commit."
         )
 
 
