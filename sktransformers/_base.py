@@ -89,12 +89,8 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         from ._resuming import open_resumption
         from .models.loading import find_checkpoint
 
-        trusts = self.trust_remote_code
-        checkpoint = (
-            None
-            if go_on
-            else find_checkpoint(self.model, self.revision, trust_remote_code=trusts)
-        )
+        asked = self.model, self.revision, self.trust_remote_code
+        checkpoint = None if go_on else find_checkpoint(*asked)
         limit = self._length_limit if checkpoint is None else checkpoint.max_length
         data, found = self._make_data(
             texts, targets, weights, target, checkpoint=checkpoint, limit=limit

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
 
 from sktransformers import TransformerClassifier, _fitting
+from sktransformers.engine import vector_cache
 from sktransformers.models import frozen
 from sktransformers.models.modules import PooledModel, layers_of, set_trainable
 
@@ -87,6 +88,7 @@ def count_rows(monkeypatch, estimator, X, y):
         return true_forward(layer, hidden_states, *args, **kwargs)
 
     with monkeypatch.context() as patch:
+        patch.setattr(vector_cache, "_CACHES", {None: vector_cache.VectorCache()})
         patch.setattr(type(layers[0]), "forward", forward)
         estimator.fit(X, y)
     return [

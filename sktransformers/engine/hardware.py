@@ -1,6 +1,7 @@
 """Device and number format: what runs where, and in which precision."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 
@@ -13,6 +14,28 @@ DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
+
+
+def _note_fork() -> None:
+    global _is_forked
+    _is_forked = True
+
+
+_is_forked = False
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def survive_fork() -> None:
+    """Compute with one thread in a forked process; elsewhere do nothing.
+
+    A fork copies torch's pool of threads, but not the threads: the first computation
+    that waits for them would hang.
+    """
+    global _is_forked
+    if _is_forked:
+        torch.set_num_threads(1)
+        _is_forked = False
 
 
 def resolve_device(device: str) -> torch.device:
@@ -33,6 +56,7 @@ def resolve_device(device: str) -> torch.device:
     ValueError
         The device is not on this machine, or torch does not know the name.
     """
+    survive_fork()
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -103,7 +103,6 @@ _SHIFTED = ("camembert", "mpnet", "longformer", "data2vec-text", "esm", "ibert")
 def find_checkpoint(
     name: str | os.PathLike[str],
     revision: str | None = None,
-    *,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
     """Find a model: a directory, else a model package, else the cache, else the hub.
