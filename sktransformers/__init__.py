@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ._generator import TransformerGenerator
     from ._regressor import TransformerRegressor
     from ._tagger import TransformerTagger
+    from ._versions import show_versions
 
 __version__ = "0.1.0.dev0"
 
@@ -26,6 +27,7 @@ __all__ = [
     "exceptions",
     "inspection",
     "metrics",
+    "show_versions",
     "utils",
 ]
 
@@ -34,6 +36,7 @@ _HOME_OF = {
     "TransformerGenerator": "._generator",
     "TransformerRegressor": "._regressor",
     "TransformerTagger": "._tagger",
+    "show_versions": "._versions",
 }
 _SUBPACKAGES = {"datasets", "exceptions", "inspection", "metrics", "utils"}
 

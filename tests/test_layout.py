@@ -65,6 +65,7 @@ MAY_IMPORT = {
     },
     "_constraints": set(),
     "_memory": set(),
+    "_versions": {"__version__", "engine"},
     "_resuming": {"_data", "engine", "exceptions"},
     "_prediction": {"exceptions", *MACHINERY},
     "_lora": {"exceptions", *MACHINERY},

@@ -32,10 +32,8 @@ def survive_fork() -> None:
     A fork copies torch's pool of threads, but not the threads: the first computation
     that waits for them would hang.
     """
-    global _is_forked
-    if _is_forked:
+    if _is_forked and torch.get_num_threads() > 1:
         torch.set_num_threads(1)
-        _is_forked = False
 
 
 def resolve_device(device: str) -> torch.device:

@@ -69,6 +69,23 @@ def forget_folder(tokenizer: Any, folder: str, name: str) -> None:
                 values[key] = None
 
 
+def name_model(module: Any, name: str) -> None:
+    """Let a model say what the user asked for, not where it was found.
+
+    Parameters
+    ----------
+    module : PreTrainedModel
+        Changed in place.
+    name : str
+        What the user asked for.
+    """
+    for part in module.modules():
+        if hasattr(part, "name_or_path"):
+            part.name_or_path = name
+        if hasattr(getattr(part, "config", None), "_name_or_path"):
+            part.config._name_or_path = name
+
+
 def _has_weights(folder: Path) -> bool:
     """Whether the weights are there, in one file or in all the parts of an index."""
     if any((folder / name).is_file() for name in _WEIGHTS):

