@@ -23,7 +23,7 @@ from sklearn.utils.validation import (
 
 from ._callbacks import progress_bar
 from ._constraints import SHARED
-from ._data import Data, make_rng, split, weigh
+from ._data import Data, make_rng, seen_by_callbacks, split, weigh
 from ._lora import adapter_settings, leave_out_base, read_base
 from ._memory import memory_folder
 from ._targets import Target
@@ -81,7 +81,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         one_epoch : bool
             As ``partial_fit`` does: one pass at a constant rate.
         """
-        texts, target, targets, weights = self._check(
+        texts, kept, target, targets, weights = self._check(
             X, y, sample_weight, target, go_on=go_on
         )
         # Not earlier: importing torch takes longer than checking bad input.
@@ -98,9 +98,11 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         self._warn_of_truncation(data.encoding)
         rng, valid = self._make_rng(), None
         resumption = None if one_epoch else open_resumption(self, data, rng)
+        trained: np.ndarray | None = None
         if self.early_stopping and not one_epoch:
             rows, held_out = split(data, self.validation_fraction, rng)
             data, valid = data.take(rows), data.take(held_out)
+            trained = kept[rows]
         fit = Fit(
             estimator=self,
             checkpoint=checkpoint,
@@ -123,14 +125,13 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             optimizer_state=self.__dict__.get("_optimizer_state") if go_on else None,
             resumption=resumption,
         )
-        metadata = {"sample_weight": sample_weight}
         with progress_bar(self):
-            fitted = fit.run({"X": X, "y": y, "metadata": metadata})
+            fitted = fit.run(seen_by_callbacks(X, y, sample_weight, trained))
         return self._become(fitted)
 
     def _check(
         self, X: Any, y: Any, sample_weight: Any, target: Any, *, go_on: bool
-    ) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+    ) -> tuple[Any, np.ndarray, Any, np.ndarray, np.ndarray]:
         """Check what is to be learned; leave out texts without weight."""
         texts = self._check_texts(X) if go_on else self._check_X(X)
         labels = self._check_y(y)
@@ -141,7 +142,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         )
         if len(kept) < len(texts):
             texts = texts.take(kept)
-        return texts, target, targets, weights
+        return texts, kept, target, targets, weights
 
     def _become(self, fitted: dict[str, Any]) -> Self:
         """Take on the attributes of a fit that went well, in place of the last."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_sample_weight
 
 from .text.encoding import Encoding
@@ -171,3 +172,31 @@ def split(
         random_state=int(rng.integers(2**31)),
     )
     return np.sort(train), np.sort(valid)
+
+
+def seen_by_callbacks(
+    X: Any, y: Any, sample_weight: Any, rows: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Return what callbacks are told a model is trained on.
+
+    Parameters
+    ----------
+    X, y, sample_weight : array-like
+        As passed to ``fit``.
+    rows : ndarray or None
+        Positions of the texts that are not held out. None: all.
+
+    Returns
+    -------
+    dict
+        "X", "y" and "metadata", in the containers that were passed.
+    """
+
+    def take(values: Any) -> Any:
+        if rows is None or values is None:
+            return values
+        return _safe_indexing(values, rows)
+
+    # As scikit-learn does: a scorer without weights must not be handed None.
+    metadata = None if sample_weight is None else {"sample_weight": take(sample_weight)}
+    return {"X": take(X), "y": take(y), "metadata": metadata}

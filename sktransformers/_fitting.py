@@ -137,16 +137,14 @@ class Fit:
         model.zero_grad(set_to_none=True)
         self._prepare_for_use(model)
         mark_frozen(model, self._source(model))
-        context.call_on_fit_task_end(
-            estimator=params,
-            reconstruction_attributes=fitted_attributes,
-            **callback_data,
-        )
         fitted = {
             **fitted_attributes(),
             "history_": history,
             "n_epochs_": len(history),
         }
+        context.call_on_fit_task_end(
+            estimator=params, reconstruction_attributes=fitted, **callback_data
+        )
         if self.one_epoch:
             fitted["_optimizer_state"] = trainer.optimizer.state_dict()
         return fitted
@@ -164,6 +162,7 @@ class Fit:
         if resumption is None:
             return train(trainer, self._draw_epoch, monitor, max_epochs=max_epochs)
         progress = resumption.restore(trainer, model, best, self.rng)
+        monitor.history += progress.history
 
         def keep(progress: Progress) -> None:
             # An epoch under way is drawn again, and its first steps are left out.

@@ -199,9 +199,6 @@ def test_the_fitted_estimator_of_an_epoch_has_its_history(tiny_classifier, sente
     assert "valid_score" in seen[0][1][0]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="callbacks see held-out texts too, and metadata of None"
-)
 @pytest.mark.parametrize("inside", ["alone", "search"])
 def test_curves_of_training_and_held_out_texts(inside, tiny_classifier, sentences):
     monitor = ScoringMonitor(scoring=both_scores)
@@ -221,9 +218,6 @@ def test_curves_of_training_and_held_out_texts(inside, tiny_classifier, sentence
     assert all(0 <= row["train"] <= 1 for row in rows)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="callbacks see held-out texts too, and metadata of None"
-)
 @pytest.mark.parametrize("weights", [None, "half"])
 def test_callbacks_see_the_texts_that_are_trained_on(
     weights, tiny_classifier, sentences
