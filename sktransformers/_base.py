@@ -109,6 +109,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             target=target,
             attributes={
                 "_length_limit": limit,
+                "_n_texts": len(texts),
                 "_target": target,
                 "_adapter": adapter_settings(self),
                 "_checkpoint_name": (

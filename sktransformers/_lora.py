@@ -116,7 +116,8 @@ def _read_model(estimator: Any, dtype: Any) -> Any:
     from .models.loading import find_checkpoint
     from .models.modules import ArchitectureModel
 
-    checkpoint = find_checkpoint(*estimator._checkpoint_name)
+    name, revision = estimator._checkpoint_name
+    checkpoint = find_checkpoint(name, revision, estimator.trust_remote_code)
     with hardware.isolated_rng(0, hardware.resolve_device("cpu")):
         model = estimator._build(checkpoint, estimator._target, dtype)
     if isinstance(model, ArchitectureModel):

@@ -111,7 +111,7 @@ def run_model(
     """Return all outputs that ``forward`` makes of the windows, in order."""
     batches = (
         (encoding.outputs_of(rows), to_tensors(encoding.pad(rows), device))
-        for rows in inference_batches(encoding.lengths)
+        for rows in inference_batches(encoding.lengths, encoding.hashes())
     )
     return inference.run(
         forward, batches, encoding.n_outputs, device=device, precision=precision
@@ -238,7 +238,7 @@ def token_losses(
                 device,
             ),
         )
-        for rows in inference_batches(encoding.lengths)
+        for rows in inference_batches(encoding.lengths, encoding.hashes())
     )
     return inference.run(
         model.losses, batches, encoding.n_outputs, device=device, precision=precision

@@ -105,3 +105,14 @@ def test_few_rows(n_rows):
     assert len(inference_batches(lengths)) == 1
     rng = np.random.default_rng(0)
     assert sum(map(len, training_batches(lengths, 32, rng))) == n_rows
+
+
+def test_a_row_has_the_same_company_in_any_order():
+    rng = np.random.default_rng(0)
+    lengths, keys = rng.integers(5, 20, size=900), rng.permutation(900)
+    order = rng.permutation(900)
+    batches = inference_batches(lengths, keys)
+    shuffled = inference_batches(lengths[order], keys[order])
+    assert len(batches) > 1
+    for rows, others in zip(batches, shuffled, strict=True):
+        np.testing.assert_array_equal(order[others], rows)

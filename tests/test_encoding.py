@@ -568,3 +568,17 @@ def test_few_widths_differ_by_padding_alone():
         assert not padded["attention_mask"][:, length:].any()
         widths.add(width)
     assert len(widths) < 35
+
+
+def test_hashes_tell_rows_apart_wherever_they_stand():
+    rng = np.random.default_rng(1)
+    rows = [rng.integers(0, 30_000, size=n).tolist() for n in rng.integers(0, 40, 3000)]
+    rows += [[7, 8], [8, 7], [7, 8, 0], [7, 8], [5] * 5000]
+    ragged = Ragged.from_rows(rows)
+    hashes = ragged.hashes()
+    different = {tuple(row) for row in rows if any(row)}
+    # Rows of nothing, or of zeros alone, are 0.
+    assert len(set(hashes[hashes != 0].tolist())) == len(different) - 1
+    assert hashes[-5] == hashes[-2] == hashes[-3] != hashes[-4]
+    order = rng.permutation(len(rows))
+    np.testing.assert_array_equal(ragged.take(order).hashes(), hashes[order])

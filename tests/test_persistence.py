@@ -651,6 +651,7 @@ def test_the_card_says_what_was_done_and_nothing_of_the_texts(tiny_model, tmp_pa
     for expected in (
         "TransformerClassifier.from_pretrained",
         "valid_score",
+        f"| texts | `{len(texts)}` |",
         f"{score:.4g}",
         '| their names | `"neg", "pos"` |',
         "| learning_rate | `0.01` |",

@@ -205,6 +205,12 @@ def test_code_runs_if_asked_for(tmp_path, modules, network):
     np.testing.assert_array_equal(pickled.predict_proba(X), probabilities)
     assert any(modules.rglob("modeling_tiny.py"))
     assert network == []
+    with pytest.raises(ModelFormatError, match="holds no code"):
+        classifier.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    small = classifier.set_params(store_backbone=False)
+    found = pickle.loads(pickle.dumps(small)).predict_proba(X)
+    np.testing.assert_array_equal(found, probabilities)
     with pytest.raises(ModelFormatError):  # it was asked for there, not here
         TransformerClassifier(folder, **PARAMS).fit(X, Y)
 

@@ -134,7 +134,7 @@ def find_checkpoint(
     name = os.fspath(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _read_folder(name, str(folder), trust_remote_code)
+        return read_folder(name, str(folder), trust_remote_code)
     if folder.is_file() and folder.suffix == ".gguf":
         return _read_gguf(name, folder)
     _refuse_what_is_no_id(name, folder)
@@ -145,12 +145,12 @@ def find_checkpoint(
         weights = embedded / EMBEDDED[name].weights
         if weights.suffix == ".gguf":
             return _read_gguf(name, weights)
-        return _read_folder(name, str(embedded))
+        return read_folder(name, str(embedded))
     hint = ""
     if folder.parent != Path() and folder.parent.is_dir():
         hint = f" There is also no directory {folder.name!r} in {folder.parent}."
     found = hub.fetch(name, revision, hint, with_code=trust_remote_code)
-    return _read_folder(name, str(found), trust_remote_code)
+    return read_folder(name, str(found), trust_remote_code)
 
 
 _WITH_HEAD = {
@@ -233,7 +233,28 @@ def load_module(
     return module.eval()
 
 
-def _read_folder(name: str, folder: str, trust_remote_code: bool = False) -> Checkpoint:
+def read_folder(name: str, folder: str, trust_remote_code: bool = False) -> Checkpoint:
+    """Read the configuration and tokenizer of a directory.
+
+    Parameters
+    ----------
+    name : str
+        What the model is called, here and by what is read from there.
+    folder : str
+        The directory.
+    trust_remote_code : bool, default=False
+        Whether to run Python code that comes with the model.
+
+    Returns
+    -------
+    Checkpoint
+        Its weights are not read yet.
+
+    Raises
+    ------
+    ModelFormatError
+        It lacks something, or cannot be read.
+    """
     path = Path(folder)
     try:
         missing = missing_part(path)

@@ -7,7 +7,8 @@ from typing import Any
 from .._writing import Layout
 from ..engine import hardware
 from ..exceptions import ModelFormatError
-from ..models.loading import find_checkpoint
+from ..models.files import name_model
+from ..models.loading import find_checkpoint, read_folder
 from ..models.modules import ArchitectureModel
 from ._adapter import ADAPTER, ADAPTER_CONFIG, read_adapter
 from ._json import read_json
@@ -62,8 +63,11 @@ def read_estimator(cls: Any, folder: Path, names: set[str]) -> Any:
         dtype = hardware.weights_dtype(description["dtype"])
         model = read_adapter(folder, checkpoint, description, state, task, dtype)
     else:
-        checkpoint = find_checkpoint(str(folder))
+        # Named as the fit had it: a pickle says nothing of folders of this machine.
+        name = state.base["name"]
+        checkpoint = read_folder(name, str(folder))
         model = read_model(folder, checkpoint.config, description, state.target, task)
+        name_model(model, name)
         if MODULES in names:
             require_pooling(folder, model)
     if isinstance(model, ArchitectureModel):
@@ -77,7 +81,8 @@ def read_estimator(cls: Any, folder: Path, names: set[str]) -> Any:
 
 def _make(cls: Any, state: State, where: Path) -> Any:
     """Return the estimator before its fitted attributes."""
-    estimator = cls(**state.parameters)
+    # A file must not decide whether strangers' code runs, in a later fit even.
+    estimator = cls(**{**state.parameters, "trust_remote_code": False})
     try:
         estimator._validate_params()
     except ValueError as error:

@@ -49,6 +49,7 @@ _ATTRIBUTES: dict[str, tuple[str, tuple[type, ...]]] = {
     "length_limit": ("_length_limit", _INT),
     "n_truncated": ("n_truncated_", _INT),
     "n_epochs": ("n_epochs_", _INT),
+    "n_texts": ("_n_texts", _OPTIONAL_INT),
     "n_features_in": ("n_features_in_", _OPTIONAL_INT),
     "max_new_tokens": ("max_new_tokens_", _OPTIONAL_INT),
 }

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from .._writing import make_settings
+from ..exceptions import ModelFormatError
 from ..models.files import quiet
 from ..models.modules import PooledModel
 from ._adapter import describe_base, write_adapter
@@ -36,11 +37,12 @@ def write_estimator(folder: Path, estimator: Any) -> dict[str, Any]:
     Raises
     ------
     ModelFormatError
-        A parameter or label cannot be written as JSON.
+        A parameter or label cannot be written as JSON, or the model has own code.
     OSError
         A file cannot be written; the message names it.
     """
     model = estimator.model_
+    _require_known_code(estimator)
     description = describe_model(model)
     is_adapter = description["has_adapter"]
     base = describe_base(estimator) if is_adapter else {}
@@ -64,6 +66,19 @@ def write_estimator(folder: Path, estimator: Any) -> dict[str, Any]:
         write_pooling(folder, model, int(longest))
         _name_padding(folder, estimator.tokenizer_)
     return state
+
+
+def _require_known_code(estimator: Any) -> None:
+    """Refuse what only code of strangers could read again."""
+    model = estimator.model_
+    module = model.encoder if isinstance(model, PooledModel) else model.model
+    for part in (module, estimator.tokenizer_):
+        if type(part).__module__.startswith("transformers_modules"):
+            raise ModelFormatError(
+                f"{type(part).__name__} is code that came with the model, and a saved "
+                "directory holds no code. Pickle the estimator instead (joblib.dump), "
+                "and load that only where you trust both."
+            )
 
 
 def _name_padding(folder: Path, tokenizer: Any) -> None:

@@ -41,7 +41,7 @@ def training_batches(
 
 
 def inference_batches(
-    lengths: np.ndarray, *, token_budget: int = 4096
+    lengths: np.ndarray, keys: np.ndarray | None = None, *, token_budget: int = 4096
 ) -> list[np.ndarray]:
     """Cut rows, sorted by length, into batches of about ``token_budget`` tokens.
 
@@ -49,6 +49,10 @@ def inference_batches(
     ----------
     lengths : ndarray of shape (n_rows,)
         Tokens in each row.
+    keys : ndarray of shape (n_rows,) or None, default=None
+        Order of rows of one length. None: as they come. With keys that tell rows apart,
+        a row has the same company in whatever order they come, and so, to the last bit,
+        the same result.
     token_budget : int, default=4096
         Tokens in a batch, padding included; a longer row is a batch of its own.
 
@@ -58,7 +62,8 @@ def inference_batches(
         The rows of each batch, longest batches first, so that memory that does not
         suffice is noticed at once.
     """
-    order = np.argsort(-lengths, kind="stable")
+    by_length = -lengths
+    order = np.lexsort((by_length,) if keys is None else (keys, by_length))
     batches = []
     start = 0
     while start < len(order):

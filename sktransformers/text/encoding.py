@@ -45,6 +45,26 @@ class Ragged:
         """Number of values in each row, of shape (n_rows,)."""
         return self.offsets[1:] - self.offsets[:-1]
 
+    def hashes(self) -> np.ndarray:
+        """Return a number for each row that depends on its values and their order."""
+        lengths, hashes = self.lengths, np.zeros(len(self), dtype=np.uint64)
+        if len(self) == 1:  # a text alone should not wait for what orders many
+            return hashes
+        rng = np.random.default_rng(0)  # a longer row draws more, and the same at first
+        weights = rng.integers(2**64, size=lengths.max(initial=0), dtype=np.uint64)
+        for start in range(0, len(self), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            sizes = lengths[rows]
+            first, last = self.offsets[start], self.offsets[start + len(sizes)]
+            values = self.values[first:last].astype(np.uint64)
+            values *= weights[
+                ranges(np.zeros_like(sizes), sizes)
+            ]  # overflows, as meant
+            sums = np.cumsum(values, dtype=np.uint64)
+            ends = np.append(np.uint64(0), sums)[np.cumsum(sizes)]
+            hashes[rows] = np.diff(ends, prepend=np.uint64(0))
+        return hashes
+
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Return the positions in ``values`` of all values of the given rows."""
         starts = self.offsets[rows]
@@ -133,6 +153,10 @@ class Encoding:
     def lengths(self) -> np.ndarray:
         """Number of tokens in each window, of shape (n_windows,)."""
         return self.ids.lengths
+
+    def hashes(self) -> np.ndarray:
+        """Return a number for each window that depends on its tokens."""
+        return self.ids.hashes()
 
     def take(self, texts: np.ndarray) -> "Encoding":
         """Return the windows of the texts at the given ascending positions."""

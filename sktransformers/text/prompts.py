@@ -125,6 +125,11 @@ class PairEncoding:
         """Number of tokens that are read for each text, of shape (n_texts,)."""
         return self.sources.lengths + self.targets.lengths
 
+    def hashes(self) -> np.ndarray:
+        """Return a number for each text that depends on its tokens."""
+        sources, targets = self.sources.hashes(), self.targets.hashes()
+        return sources * np.uint64(3) + targets
+
     def take(self, texts: np.ndarray) -> "PairEncoding":
         """Return the texts at the given ascending positions."""
         return PairEncoding(self.sources.take(texts), self.targets.take(texts))
