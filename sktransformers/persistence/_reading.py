@@ -65,7 +65,10 @@ def read_estimator(cls: Any, folder: Path, names: set[str]) -> Any:
     else:
         # Named as the fit had it: a pickle says nothing of folders of this machine.
         name = state.base["name"]
-        checkpoint = read_folder(name, str(folder))
+        try:
+            checkpoint = read_folder(name, str(folder))
+        except ModelFormatError as error:
+            raise ModelFormatError(f"{folder}: {error}") from error
         model = read_model(folder, checkpoint.config, description, state.target, task)
         name_model(model, name)
         if MODULES in names:
