@@ -22,8 +22,8 @@ SOURCES := pyproject.toml $(CONSTRAINTS) requirements/embedded.txt \
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint quick test-slow test-lowest docs clean
-.PHONY: bench bench-accuracy bench-few-shot bench-quality bench-scaling bench-tagging \
-	bench-writing
+.PHONY: bench bench-accuracy bench-few-shot bench-quality bench-regression \
+	bench-scaling bench-search bench-tagging bench-writing
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' \
@@ -60,6 +60,12 @@ bench-quality: $(READY) ## accuracy and seconds of the defaults, on DATA too
 
 bench-few-shot: $(PEERS_READY) ## the defaults beside SetFit on 100 texts, on DATA too
 	$(BIN)/python -m benchmarks.few_shot $(DATA) --peer $(PEERS)/bin/python $(ARGS)
+
+bench-regression: $(READY) ## R² of TransformerRegressor's defaults, on DATA too
+	$(BIN)/python -m benchmarks.regression $(DATA) $(ARGS)
+
+bench-search: $(READY) ## what a grid search costs beyond its fits
+	$(BIN)/python -m benchmarks.search $(ARGS)
 
 bench-tagging: $(PEERS_READY) ## TransformerTagger beside the Trainer, on DATA=path/to/data
 	$(BIN)/python -m benchmarks.tagging $(DATA) --peer $(PEERS)/bin/python $(ARGS)

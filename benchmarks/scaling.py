@@ -149,7 +149,7 @@ def prepare_tokenize(texts: list[str], _labels: np.ndarray) -> Callable[[], obje
         rng = np.random.default_rng(0)
         for rows in training_batches(encoding.lengths, 32, rng):
             encoding.pad(rows)
-        for rows in inference_batches(encoding.lengths):
+        for rows in inference_batches(encoding.lengths, encoding.hashes()):
             encoding.pad(rows)
 
     run(texts[:50])
