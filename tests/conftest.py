@@ -87,9 +87,8 @@ def make_config(architecture, n_tokens, **overrides):
     }
     match architecture:
         case "bert":
-            return transformers.BertConfig(
-                **encoder, max_position_embeddings=64, pad_token_id=0, **shared
-            )
+            settings = {**encoder, "max_position_embeddings": 64, "pad_token_id": 0}
+            return transformers.BertConfig(**(settings | shared))
         case "roberta":
             return transformers.RobertaConfig(
                 **encoder, max_position_embeddings=66, pad_token_id=1, **shared

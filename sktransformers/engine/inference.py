@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .hardware import DTYPES, autocast
+from .hardware import DTYPES, autocast, trim_heap
 
 Inputs = dict[str, torch.Tensor]
 
@@ -101,4 +101,6 @@ def run(
                 results = np.empty((n_rows, *values.shape[1:]), dtype=values.dtype)
             results[rows] = values
     assert results is not None, "at least one batch is required"
+    if len(rows) < n_rows:  # a text alone should not wait for it
+        trim_heap(device)
     return results

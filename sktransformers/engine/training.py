@@ -16,7 +16,7 @@ from torch import nn
 
 from ..exceptions import DivergenceError, OutOfMemoryError
 from .dropout import FastDropout
-from .hardware import autocast, free_memory, is_out_of_memory
+from .hardware import autocast, free_memory, is_out_of_memory, trim_heap
 
 
 @dataclass(frozen=True)
@@ -317,6 +317,7 @@ def train(
         }
         progress.history.append(record)
         progress.losses, progress.n_tokens, progress.seconds = [], 0, 0.0
+        trim_heap(trainer.device)
         if monitor.epoch_ends(record):
             break
         keep(progress)
