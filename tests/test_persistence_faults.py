@@ -870,3 +870,17 @@ def test_of_spoiled_directories_only_our_errors(n_examples, original, tmp_path, 
 
     (tmp_path / "fuzzed").mkdir()
     check()
+
+
+def test_a_save_cannot_switch_on_the_code_of_strangers(folder):
+    def ask(state):
+        state["parameters"]["trust_remote_code"] = True
+
+    edit(folder / "sktransformers.json", ask)
+    assert read(folder).trust_remote_code is False
+
+
+def test_a_pickle_of_what_was_loaded_does_not_say_where_from(folder):
+    found = read(folder)
+    assert str(folder).encode() not in pickle.dumps(found)
+    assert str(folder) not in repr(found) + found._repr_html_()
