@@ -274,3 +274,39 @@ def test_every_estimator_is_stopped_by_a_callback_of_a_search(other):
     search.set_callbacks(recorder).fit(X, y)
     assert search.best_estimator_.n_epochs_ == 1
     assert recorder.count("end", "epoch") == 3
+
+
+def own_score(estimator, X, y):
+    return {"own": estimator.score(X, y)}
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_every_estimator_has_curves_below_a_search(n_jobs, other):
+    estimator, X, y = other
+    monitor = ScoringMonitor(scoring=own_score)
+    search = GridSearchCV(
+        estimator.set_callbacks(monitor), {"max_epochs": [2, 3]}, cv=2, n_jobs=n_jobs
+    )
+    with joblib.parallel_config("threading"):
+        search.fit(X, y)
+    log = monitor.get_logs().data_as_pandas
+    epochs = log[log["task_name"] == "epoch"]
+    curves = epochs.groupby("parent_task_id_path")["own"].agg(list)
+    n_epochs = search.best_estimator_.n_epochs_
+    assert sorted(map(len, curves)) == sorted([2, 2, 3, 3, n_epochs])
+    final = search.best_estimator_.score(X, y)
+    assert curves[(0, 1)][-1] == pytest.approx(final, abs=1e-6)
+
+
+def test_every_estimator_tells_callbacks_its_held_out_score(other):
+    estimator, X, y = other
+    seen = []
+
+    class Reader(Recorder):
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator, X):
+            if context.task_name == "epoch":
+                seen.append((fitted_estimator.history_[-1]["valid_loss"], len(X)))
+
+    estimator.set_params(early_stopping=True, validation_fraction=0.25)
+    history = estimator.set_callbacks(Reader()).fit(X, y).history_
+    assert seen == [(record["valid_loss"], 24) for record in history]

@@ -1,5 +1,6 @@
 """The checks of text estimators: all of ours pass, and failures are reported."""
 
+import re
 import warnings
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 from checked_estimators import make_estimator, save_models
 from scipy import sparse
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.exceptions import EstimatorCheckFailedWarning, SkipTestWarning
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -191,8 +192,45 @@ def test_a_record_says_what_happened():
 
 
 def test_the_first_failure_raises():
-    with pytest.raises(AssertionError, match="b'a good film'"):
+    with pytest.raises(AssertionError, match="b'a good film'") as caught:
         check_text_estimator(HashingVectorizer(n_features=64))
+    (note,) = caught.value.__notes__
+    assert note.startswith("check_bare_string: A str is no collection of texts")
+
+
+class ReadsWords(ClassifierMixin, BaseEstimator):
+    """What somebody writes in an afternoon: it remembers the label of each word."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        self.labels_ = {w: v for x, v in zip(X, y, strict=True) for w in x.split()}
+        return self
+
+    def predict(self, X):
+        default = self.classes_[0]
+        return np.array([self.labels_.get(x.split()[-1], default) for x in X])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "check", "message"),
+    [
+        (
+            make_pipeline(TfidfVectorizer(), LogisticRegression()),
+            "check_one_column_frames",
+            "fit of a frame of one column raises ValueError: Found input variables",
+        ),
+        (ReadsWords(), "check_bare_string", "fit of 'a good film'"),
+        (ReadsWords(), "check_unfitted", "AttributeError.*Raise NotFittedError"),
+        (ReadsWords(), "check_empty_strings", "predict raises IndexError for texts"),
+    ],
+    ids=["pipeline frames", "own str", "own unfitted", "own empty"],
+)
+def test_a_failure_says_what_was_tried(estimator, check, message):
+    records = check_text_estimator(estimator, on_fail=None)
+    (record,) = [r for r in records if r["check_name"] == check]
+    assert record["status"] == "failed"
+    assert re.search(message, str(record["exception"]))
+    assert record["exception"].__notes__[0].startswith(f"{check}: ")
 
 
 def test_a_failure_may_warn():
@@ -256,6 +294,8 @@ def test_wrong_arguments_are_refused():
         check_text_estimator(HashingVectorizer)
     with pytest.raises(TypeError, match="Pass an instance"):
         parametrize_with_text_checks([HashingVectorizer])
+    with pytest.raises(TypeError, match=r"BaseEstimator\. Got 'tfidf' instead"):
+        check_text_estimator("tfidf")
     with pytest.raises(ValueError, match="unknown checks"):
         check_text_estimator(
             HashingVectorizer(n_features=64),

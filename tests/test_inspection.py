@@ -6,6 +6,8 @@ import pytest
 from conftest import make_sentences
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from test_generator import save_writer
 
 from sktransformers import (
@@ -75,3 +77,10 @@ def test_loss_curve_needs_a_trained_estimator(tiny_classifier, sentences):
     untrained = tiny_classifier.set_params(max_epochs=0).fit(*sentences)
     with pytest.raises(ValueError, match="trained for 0 epochs"):
         LossCurveDisplay.from_estimator(untrained)
+
+
+def test_loss_curve_of_what_is_around_the_estimator(fitted_classifier):
+    pipeline = make_pipeline(FunctionTransformer(), fitted_classifier)
+    with pytest.raises(TypeError, match=r"no `history_`.*pipeline\[-1\]"):
+        LossCurveDisplay.from_estimator(pipeline)
+    assert LossCurveDisplay.from_estimator(pipeline[-1]).valid_loss is None

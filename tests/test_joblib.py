@@ -12,11 +12,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import make_sentences
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from test_generator import save_writer
+
+from sktransformers import (
+    TransformerGenerator,
+    TransformerRegressor,
+    TransformerTagger,
+)
 
 GRID = {"learning_rate": [1e-3, 1e-5]}
 
@@ -132,6 +140,35 @@ def test_a_fitted_classifier_serves_two_jobs(fitted_classifier, sentences):
     with joblib.parallel_config("threading"):
         for again in joblib.Parallel(n_jobs=2)(jobs):
             assert np.array_equal(again, embeddings)
+
+
+@pytest.fixture(params=["regressor", "tagger", "generator"])
+def other(request, tiny_model, tmp_path):
+    """Return another estimator, unfitted, and what it learns from."""
+    X, labels = make_sentences(32)
+    options = {"max_epochs": 2, "batch_size": 16, "device": "cpu", "random_state": 0}
+    if request.param == "regressor":
+        numbers = [float(len(text)) for text in X]
+        return TransformerRegressor(tiny_model, **options), X, numbers
+    if request.param == "tagger":
+        words = [text.split() for text in X]
+        tags = [[v] * len(row) for row, v in zip(words, labels, strict=True)]
+        return TransformerTagger(tiny_model, **options), words, tags
+    writer = save_writer(tmp_path, "llama")
+    return TransformerGenerator(writer, max_new_tokens=4, **options), X, labels
+
+
+def test_every_estimator_gives_the_same_with_two_jobs(backend, other):
+    estimator, X, y = other
+    searches = [
+        GridSearchCV(estimator, GRID, cv=2, n_jobs=n_jobs).fit(X, y)
+        for n_jobs in (1, 2)
+    ]
+    scores = [search.cv_results_["mean_test_score"] for search in searches]
+    assert np.isfinite(scores[0]).all()
+    assert np.array_equal(*scores)
+    one, two = (list(search.predict(X)) for search in searches)
+    assert one == two
 
 
 @pytest.mark.slow

@@ -61,10 +61,20 @@ class LossCurveDisplay:
 
         Raises
         ------
+        NotFittedError
+            The estimator is not fitted.
+        TypeError
+            It is none that has a history, such as a pipeline.
         ValueError
             No epoch was trained.
         """
         check_is_fitted(estimator)
+        if not hasattr(estimator, "history_"):
+            raise TypeError(
+                f"This {type(estimator).__name__} has no `history_`. Pass the text "
+                "estimator itself: the step of a pipeline, pipeline[-1], or the "
+                "best_estimator_ of a search."
+            )
         history = estimator.history_
         if not history:
             raise ValueError(

@@ -108,7 +108,9 @@ def _require_unfitted(case: TextCase, estimator: Any, what: str) -> None:
         except NotFittedError:
             continue
         except Exception as error:
-            raise AssertionError(f"{name} of {what} raises {error!r}.") from error
+            raise AssertionError(
+                f"{name} of {what} raises {error!r}. Raise NotFittedError."
+            ) from error
         raise AssertionError(f"{name} of {what} works. Raise NotFittedError.")
 
 

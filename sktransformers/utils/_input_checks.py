@@ -171,8 +171,18 @@ def _frames(case: TextCase, name: str = "text") -> dict[str, Any]:
 def check_one_column_frames(case: TextCase) -> None:
     """A frame of one column of texts gives what the column gives."""
     for shown, X in _frames(case).items():
-        found = predictions(case.fit(X), X)
+        found = predictions(_fit(case, X, shown), X)
         require_equal(found, case.expected, f"for {shown} rather than a list")
+
+
+def _fit(case: TextCase, X: Any, shown: str) -> Any:
+    """Fit on texts that must be accepted."""
+    try:
+        return case.fit(X)
+    except Exception as error:
+        raise AssertionError(
+            f"fit of {shown} raises {type(error).__name__}: {error}"
+        ) from error
 
 
 def check_number_of_columns(case: TextCase) -> None:
@@ -191,7 +201,7 @@ def check_number_of_columns(case: TextCase) -> None:
 def check_column_names(case: TextCase) -> None:
     """Where columns have names, other names than in ``fit`` raise."""
     for shown, X in _frames(case).items():
-        fitted = case.fit(X)
+        fitted = _fit(case, X, shown)
         if not hasattr(fitted, "feature_names_in_"):
             continue  # what does not look at names need not compare them
         found = list(fitted.feature_names_in_)

@@ -93,9 +93,10 @@ def check_text_estimator(
     Raises
     ------
     AssertionError
-        A check failed, and ``on_fail`` is "raise".
+        A check failed, and ``on_fail`` is "raise". Its notes name the check. An
+        estimator that cannot be fitted raises an error of its own.
     TypeError
-        A class was passed, not an instance.
+        A class was passed, not an instance, or what is no estimator.
     ValueError
         An expected failure is of no known check, ``callback`` is used with
         ``on_fail="raise"``, or there are too few texts.
@@ -154,7 +155,7 @@ def parametrize_with_text_checks(
     Raises
     ------
     TypeError
-        A class was passed, not an instance.
+        A class was passed, not an instance, or what is no estimator.
 
     See Also
     --------
@@ -196,13 +197,22 @@ class _OneCheck:
         self.check = check
 
     def __call__(self, estimator: Any) -> None:
-        self.check(TextCase(estimator))
+        try:
+            self.check(TextCase(estimator))
+        except Exception as error:
+            _explain(error, self.__name__, self.check)
+            raise
 
 
 def _make_case(estimator: Any, texts: Any = None, y: Any = None) -> TextCase:
     if isinstance(estimator, type):
         raise TypeError(
             f"Pass an instance, {estimator.__name__}(...), not the class itself."
+        )
+    if not hasattr(estimator, "fit") or not hasattr(estimator, "__sklearn_tags__"):
+        raise TypeError(
+            "estimator must have `fit` and scikit-learn's interface: derive its class "
+            f"from sklearn.base.BaseEstimator. Got {estimator!r} instead."
         )
     return TextCase(estimator, texts, y)
 
@@ -235,6 +245,7 @@ def _run(
     except SkipTest as skipped:
         exception, status = skipped, "skipped"
     except Exception as error:
+        _explain(error, name, check)
         exception, status = error, "xfail" if name in expected else "failed"
     return {
         "estimator": case.estimator,
@@ -244,6 +255,12 @@ def _run(
         "expected_to_fail": name in expected,
         "expected_to_fail_reason": expected.get(name, "Check is not expected to fail"),
     }
+
+
+def _explain(error: Exception, name: str, check: Check) -> None:
+    """Note in what is shown of an error which check failed, and what it asks."""
+    asked = (check.__doc__ or "").partition("\n")[0]
+    error.add_note(f"{name}: {asked}" if asked else name)
 
 
 def _report(record: dict[str, Any], on_skip: str | None, on_fail: str | None) -> None:

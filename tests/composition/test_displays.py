@@ -60,17 +60,19 @@ def test_roc_curve(fitted_classifier, unseen, of_positive):
 
 
 @cell("RocCurveDisplay.from_cv_results", shows="shows a curve for each fold")
-def test_roc_curves_of_folds(quick, column, y):
+@pytest.mark.parametrize("kind", ["list", "column"])
+def test_roc_curves_of_folds(kind, quick, X, column, y):
+    texts = X if kind == "list" else column
     results = cross_validate(
         quick,
-        column,
+        texts,
         y,
         cv=2,
         scoring="roc_auc",
         return_estimator=True,
         return_indices=True,
     )
-    display = RocCurveDisplay.from_cv_results(results, column, y)
+    display = RocCurveDisplay.from_cv_results(results, texts, y)
     assert display.roc_auc == pytest.approx(results["test_score"].tolist())
 
 
@@ -101,28 +103,47 @@ def test_calibration_curve(fitted_classifier, unseen, of_positive):
     assert np.array_equal(display.prob_pred, means)
 
 
+@pytest.fixture(params=["classifier", "regressor"])
+def task(request, quick, quick_regressor, y, praise):
+    """Return an unfitted estimator and what it learns."""
+    return (quick, y) if request.param == "classifier" else (quick_regressor, praise)
+
+
 @cell("LearningCurveDisplay", shows="shows what learning_curve returns")
-def test_learning_curve(quick, X, y):
+@cell("LearningCurveDisplay", "regressor", shows="shows what learning_curve returns")
+def test_learning_curve(task, X):
     options = {"train_sizes": [8, 16], "cv": 2, "shuffle": True, "random_state": 0}
-    display = LearningCurveDisplay.from_estimator(quick, X, y, **options)
+    model, y = task
+    display = LearningCurveDisplay.from_estimator(model, X, y, **options)
     assert np.array_equal(
-        display.test_scores, learning_curve(quick, X, y, **options)[2]
+        display.test_scores, learning_curve(model, X, y, **options)[2]
     )
 
 
 @cell("ValidationCurveDisplay", shows="shows what validation_curve returns")
-def test_validation_curve(quick, X, y):
+@cell(
+    "ValidationCurveDisplay", "regressor", shows="shows what validation_curve returns"
+)
+def test_validation_curve(task, X):
     options = {"param_name": "max_epochs", "param_range": [0, 2], "cv": 2}
-    display = ValidationCurveDisplay.from_estimator(quick, X, y, **options)
-    _, expected = validation_curve(quick, X, y, **options)
+    model, y = task
+    display = ValidationCurveDisplay.from_estimator(model, X, y, **options)
+    _, expected = validation_curve(model, X, y, **options)
     assert np.array_equal(display.test_scores, expected)
 
 
 @cell("permutation_importance", shows="finds the column that tells", how=COLUMN)
-def test_permutation_importance(quick, X, y):
+@cell(
+    "permutation_importance",
+    "regressor",
+    shows="finds the column that tells",
+    how=COLUMN,
+)
+def test_permutation_importance(task, X):
     frame = pd.DataFrame({"idle": ["the film"] * 64, "telling": X})
-    quick.set_params(max_epochs=4).fit(frame, y)
-    found = permutation_importance(quick, frame, y, n_repeats=2, random_state=0)
+    model, y = task
+    model.set_params(max_epochs=4).fit(frame, y)
+    found = permutation_importance(model, frame, y, n_repeats=2, random_state=0)
     idle, telling = found.importances_mean
     assert idle == 0
     assert telling > 0.2

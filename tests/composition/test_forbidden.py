@@ -5,7 +5,13 @@ import re
 import numpy as np
 import pytest
 from composition.cells import Forbidden
-from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    BaggingClassifier,
+    BaggingRegressor,
+    StackingClassifier,
+)
 from sklearn.feature_selection import (
     RFE,
     RFECV,
@@ -17,9 +23,12 @@ from sklearn.inspection import (
     PartialDependenceDisplay,
     permutation_importance,
 )
+from sklearn.linear_model import RANSACRegressor
 from sklearn.multiclass import OneVsOneClassifier
-from sklearn.multioutput import ClassifierChain
+from sklearn.multioutput import ClassifierChain, RegressorChain
 from sklearn.semi_supervised import SelfTrainingClassifier
+
+from sktransformers import TransformerRegressor
 
 
 def as_column(X):
@@ -30,10 +39,31 @@ def two_columns(y):
     return np.column_stack([y == "pos", y == "neg"]).astype(int)
 
 
+def numbers(X):
+    return np.array([float(len(text)) for text in X])
+
+
+def two_numbers(X):
+    return np.column_stack([numbers(X), -numbers(X)])
+
+
+def regressor(model):
+    return TransformerRegressor(model.model, max_epochs=0, device="cpu")
+
+
 ONE_DIMENSION = "Expected 2D array, got 1D array instead"
 NUMBERS = "could not convert string to float"
 USE_COLUMN = "It checks that X has two dimensions. Pass one column of texts."
 USE_ROWS = "It turns X into floats before the classifier sees it. Pass row numbers."
+AS_NUMBERS = "It turns X into floats before the regressor sees it. Pass row numbers."
+CHAIN = (
+    "It puts the earlier labels beside X as numbers. Pass row numbers, and look "
+    "the texts up in a ColumnTransformer that passes the labels on."
+)
+PASSTHROUGH = (
+    "It puts X beside the models' predictions, for the final estimator to read. Let a "
+    "model of embeddings be one of `estimators` instead."
+)
 NO_WEIGHTS = (
     "It ranks columns of X by one coefficient each, and a text model has none. On "
     "embeddings, give it an estimator that has, such as LogisticRegression."
@@ -49,6 +79,18 @@ FORBIDDEN = [
     Forbidden(
         "AdaBoostClassifier, 1-D texts",
         lambda model, X, y: AdaBoostClassifier(model, n_estimators=2).fit(X, y),
+        ONE_DIMENSION,
+        USE_COLUMN,
+    ),
+    Forbidden(
+        "BaggingRegressor, 1-D texts",
+        lambda model, X, y: BaggingRegressor(regressor(model)).fit(X, numbers(X)),
+        ONE_DIMENSION,
+        USE_COLUMN,
+    ),
+    Forbidden(
+        "AdaBoostRegressor, 1-D texts",
+        lambda model, X, y: AdaBoostRegressor(regressor(model)).fit(X, numbers(X)),
         ONE_DIMENSION,
         USE_COLUMN,
     ),
@@ -71,11 +113,68 @@ FORBIDDEN = [
         USE_ROWS,
     ),
     Forbidden(
+        "ClassifierChain, 1-D texts",
+        lambda model, X, y: ClassifierChain(model).fit(X, two_columns(y)),
+        ONE_DIMENSION,
+        CHAIN,
+    ),
+    Forbidden(
         "ClassifierChain, a column of texts",
         lambda model, X, y: ClassifierChain(model).fit(as_column(X), two_columns(y)),
         NUMBERS,
-        "It puts the earlier labels beside X as numbers. Pass row numbers, and look "
-        "the texts up in a ColumnTransformer that passes the labels on.",
+        CHAIN,
+    ),
+    Forbidden(
+        "RegressorChain, 1-D texts",
+        lambda model, X, y: RegressorChain(regressor(model)).fit(X, two_numbers(X)),
+        ONE_DIMENSION,
+        CHAIN.replace("labels", "numbers"),
+    ),
+    Forbidden(
+        "RegressorChain, a column of texts",
+        lambda model, X, y: RegressorChain(regressor(model)).fit(
+            as_column(X), two_numbers(X)
+        ),
+        NUMBERS,
+        CHAIN.replace("labels", "numbers"),
+    ),
+    Forbidden(
+        "RANSACRegressor, 1-D texts",
+        lambda model, X, y: RANSACRegressor(regressor(model), min_samples=8).fit(
+            X, numbers(X)
+        ),
+        ONE_DIMENSION,
+        AS_NUMBERS,
+    ),
+    Forbidden(
+        "RANSACRegressor, a column of texts",
+        lambda model, X, y: RANSACRegressor(regressor(model), min_samples=8).fit(
+            as_column(X), numbers(X)
+        ),
+        NUMBERS,
+        AS_NUMBERS,
+    ),
+    Forbidden(
+        "StackingClassifier with `passthrough`, 1-D texts",
+        lambda model, X, y: StackingClassifier(
+            [("a", model)], cv=2, passthrough=True
+        ).fit(X, y),
+        "all the input arrays must have same number of dimensions",
+        PASSTHROUGH,
+    ),
+    Forbidden(
+        "StackingClassifier with `passthrough`, a column of texts",
+        lambda model, X, y: StackingClassifier(
+            [("a", model)], cv=2, passthrough=True
+        ).fit(as_column(X), y),
+        NUMBERS,
+        PASSTHROUGH,
+    ),
+    Forbidden(
+        "SelfTrainingClassifier, 1-D texts",
+        lambda model, X, y: SelfTrainingClassifier(model).fit(X, y == "pos"),
+        ONE_DIMENSION,
+        USE_ROWS,
     ),
     Forbidden(
         "SelfTrainingClassifier, a column of texts",

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from composition.cells import COLUMN, ROWS, cell
 from numpy.testing import assert_allclose
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import (
@@ -13,12 +14,15 @@ from sklearn.ensemble import (
     StackingRegressor,
     VotingRegressor,
 )
+from sklearn.exceptions import NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, RANSACRegressor, Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import (
     GridSearchCV,
+    GroupKFold,
     HalvingGridSearchCV,
     KFold,
     RandomizedSearchCV,
@@ -26,6 +30,7 @@ from sklearn.model_selection import (
     cross_val_score,
     cross_validate,
     learning_curve,
+    permutation_test_score,
     validation_curve,
 )
 from sklearn.multioutput import MultiOutputRegressor, RegressorChain
@@ -136,13 +141,21 @@ def test_other_searches(kind, quick, X, y):
     assert search.score(X, y) == search.best_estimator_.score(X, y)
 
 
-@cell("cross_validate", "regressor", shows="several scorers at once")
+@cell(
+    "cross_validate",
+    "regressor",
+    shows="several scorers at once; each fold's estimator predicts",
+)
 def test_cross_validate(quick, X, y):
     scoring = ["r2", "neg_mean_absolute_error", "neg_root_mean_squared_error"]
-    result = cross_validate(quick, X, y, cv=2, scoring=scoring)
+    result = cross_validate(quick, X, y, cv=2, scoring=scoring, return_estimator=True)
     for name in scoring:
         assert np.isfinite(result[f"test_{name}"]).all()
     assert (result["test_r2"] > 0).all()
+    folds = zip(result["estimator"], KFold(2).split(X), strict=True)
+    for position, (returned, (_, test)) in enumerate(folds):
+        score = returned.score([X[i] for i in test], y[test])
+        assert score == result["test_r2"][position]
 
 
 @cell("GridSearchCV", "regressor", shows="finds the rate that learns")
@@ -192,10 +205,20 @@ def test_bagging(quick, column, y):
     assert bag.score(column, y) > 0.3
 
 
-@cell("AdaBoostRegressor", "regressor", shows="draws what was hard", how=COLUMN)
+@cell(
+    "AdaBoostRegressor",
+    "regressor",
+    shows="the weighted median of models of different draws",
+    how=COLUMN,
+)
 def test_boosting(quick, column, y):
-    boost = AdaBoostRegressor(quick, n_estimators=2, random_state=0).fit(column, y)
-    assert len(boost.estimators_) == 2
+    boost = AdaBoostRegressor(quick, n_estimators=3, random_state=0).fit(column, y)
+    array = column.to_numpy(dtype=object)
+    votes = np.array([member.predict(array) for member in boost.estimators_])
+    weights = boost.estimator_weights_
+    assert (weights < weights.sum() / 2).all()  # so that the median is the middle one
+    assert np.array_equal(boost.predict(column), np.median(votes, axis=0))
+    assert len(np.unique(votes, axis=0)) == 3
     assert boost.score(column, y) > 0.3
 
 
@@ -231,3 +254,76 @@ def test_ransac(quick, rows, by_row, y):
     inliers = np.flatnonzero(ransac.inlier_mask_)
     by_hand = by_row(clone(quick)).fit(rows[inliers], far[inliers])
     assert np.array_equal(ransac.predict(rows), by_hand.predict(rows))
+
+
+@cell("FrozenEstimator", "regressor", shows="a fitted model feeds another and stays")
+@cell("`clone`", "regressor", shows="has the parameters and nothing that was learned")
+@cell(
+    "HTML representation", "regressor", shows="shows the parameters and whether fitted"
+)
+def test_what_is_known_of_a_fitted_model(quick, X, y):
+    assert "Not fitted" in quick._repr_html_()
+    before = quick.fit(X, y).predict(X)
+    html = quick._repr_html_()
+    assert "<span>Fitted" in html
+    assert "learning_rate" in html
+    pipeline = make_pipeline(FrozenEstimator(quick), LinearRegression()).fit(X, -y)
+    assert np.array_equal(quick.predict(X), before)
+    assert pipeline.score(X, -y) > 0.5
+    cloned = clone(quick)
+    with pytest.raises(NotFittedError):
+        cloned.predict(X)
+    assert np.array_equal(cloned.fit(X, y).predict(X), before)
+
+
+@cell(
+    "permutation_test_score",
+    "regressor",
+    shows="true numbers score better than shuffled",
+)
+def test_permutation_test_score(quick, X, y):
+    score, shuffled, _ = permutation_test_score(
+        quick, X, y, cv=2, n_permutations=3, random_state=0
+    )
+    assert score == cross_val_score(quick, X, y, cv=2).mean()
+    assert (shuffled < score).all()
+
+
+@cell(
+    "sample_weight through GridSearchCV",
+    "regressor",
+    shows="weighs the fit that is kept",
+)
+@cell("sample_weight through Pipeline", "regressor", shows="as `step__sample_weight`")
+@cell(
+    "sample_weight, by metadata routing",
+    "regressor",
+    shows="reaches fit and score through a pipeline in a search",
+)
+def test_weights(quick, X, y):
+    weights = np.linspace(0.1, 2, 64)
+    direct = clone(quick).fit(X, y, sample_weight=weights)
+    expected = direct.predict(X)
+    passed = GridSearchCV(quick, {}, cv=2).fit(X, y, sample_weight=weights)
+    assert np.array_equal(passed.predict(X), expected)
+    pipeline = make_pipeline(FunctionTransformer(strip), clone(quick))
+    pipeline.fit(X, y, transformerregressor__sample_weight=weights)
+    assert np.array_equal(pipeline.predict(X), expected)
+    assert not np.array_equal(clone(quick).fit(X, y).predict(X), expected)
+    with config_context(enable_metadata_routing=True):
+        quick.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        pipeline = make_pipeline(FunctionTransformer(strip), quick)
+        search = GridSearchCV(pipeline, {}, cv=2).fit(X, y, sample_weight=weights)
+        score = search.score(X, y, sample_weight=weights)
+    assert np.array_equal(search.predict(X), expected)
+    assert score == direct.score(X, y, sample_weight=weights) != direct.score(X, y)
+
+
+@cell("groups", "regressor", shows="no group is on both sides of a split")
+def test_groups_reach_the_splitter(quick, X, y):
+    groups = np.arange(64) // 16
+    splits = list(GroupKFold(2).split(X, y, groups))
+    expected = cross_val_score(quick, X, y, cv=splits)
+    search = GridSearchCV(quick, {}, cv=GroupKFold(2), refit=False)
+    search.fit(X, y, groups=groups)
+    assert search.cv_results_["mean_test_score"][0] == expected.mean()

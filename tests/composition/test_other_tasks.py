@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 from composition.cells import Cell, cell
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
     HalvingGridSearchCV,
     KFold,
     RandomizedSearchCV,
@@ -53,7 +57,13 @@ ELSEWHERE = [
         (
             "FeatureUnion",
             "tagger",
-            "counts of entities stand beside TF-IDF, and in a ColumnTransformer",
+            "counts of entities stand beside TF-IDF",
+            "counts_of_entities_stand_in_a_feature_union",
+        ),
+        (
+            "ColumnTransformer",
+            "tagger",
+            "counts of entities of a text column",
             "counts_of_entities_stand_in_a_feature_union",
         ),
         (
@@ -181,23 +191,24 @@ def test_randomized_search(task):
     assert search.score(X, y) == search.best_estimator_.score(X, y)
 
 
-@cell(
-    "HalvingGridSearchCV",
-    "tagger",
-    shows='`resource="max_epochs"`: the best train longest',
-)
-def test_halving_grid_search(tagger, tagged):
+LONGEST = '`resource="max_epochs"`: the best train longest'
+
+
+@cell("HalvingGridSearchCV", "tagger", shows=LONGEST)
+@cell("HalvingGridSearchCV", "generator", shows=LONGEST)
+def test_halving_grid_search(task):
+    estimator, X, y, scorer = task
     search = HalvingGridSearchCV(
-        tagger,
+        estimator,
         {"learning_rate": [1e-6, 1e-2]},
         resource="max_epochs",
         min_resources=5,
         max_resources=10,
         factor=2,
         cv=2,
-        scoring=entity_f1,
+        scoring=scorer,
         random_state=0,
-    ).fit(*tagged)
+    ).fit(X, y)
     assert search.n_resources_ == [5, 10]
     assert search.best_params_ == {"learning_rate": 1e-2, "max_epochs": 10}
 
@@ -277,3 +288,57 @@ def test_a_classifier_of_counts_of_entities(tagger, tagged):
     assert pipeline.fit(X, labels).score(X, labels) > 0.7
     assert tagger.predict(X) == before
     assert entity_f1_score(y, before) > 0.4
+
+
+KEPT = "weighs the fit that is kept"
+
+
+def any_score(estimator, X, y, sample_weight=None):
+    return 0.0  # chrF knows no weights, and what the fit does is looked at
+
+
+@cell("sample_weight through GridSearchCV", "tagger", shows=KEPT)
+@cell("sample_weight through GridSearchCV", "generator", shows=KEPT)
+@cell(
+    "sample_weight, by metadata routing",
+    "generator",
+    shows="weights of zero are as if the texts were dropped",
+)
+def test_weights_in_a_search(task):
+    estimator, X, y, _ = task
+    estimator.set_params(max_epochs=6)
+    kept = np.arange(32) % 4 > 0  # all the tags are among them
+    search = GridSearchCV(estimator, {}, cv=2, scoring=any_score)
+    passed = clone(search).fit(X, y, sample_weight=kept)
+    with config_context(enable_metadata_routing=True):
+        asking = clone(estimator).set_fit_request(sample_weight=True)
+        routed = clone(search).set_params(estimator=asking)
+        routed.fit(X, y, sample_weight=kept)
+    rows = np.flatnonzero(kept)
+    expected = list(clone(estimator).fit(at(X, rows), at(y, rows)).predict(X))
+    assert list(passed.predict(X)) == list(routed.predict(X)) == expected
+    assert expected != list(clone(estimator).fit(X, y).predict(X))
+
+
+@cell("groups", "tagger", shows="no group is on both sides of a split")
+@cell("groups", "generator", shows="no group is on both sides of a split")
+def test_groups_reach_the_splitter(task):
+    estimator, X, y, scorer = task
+    groups = np.arange(32) // 8
+    splits = list(GroupKFold(2).split(X, y, groups))
+    expected = cross_val_score(estimator, X, y, cv=splits, scoring=scorer)
+    search = GridSearchCV(estimator, {}, cv=GroupKFold(2), scoring=scorer, refit=False)
+    search.fit(X, y, groups=groups)
+    assert search.cv_results_["mean_test_score"][0] == expected.mean()
+
+
+@cell("`clone`", "tagger", shows="has the parameters and nothing that was learned")
+@cell("`clone`", "generator", shows="has the parameters and nothing that was learned")
+def test_a_clone_is_not_fitted(task):
+    estimator, X, y, _ = task
+    fitted = estimator.set_params(max_epochs=1).fit(X, y)
+    cloned = clone(fitted)
+    assert cloned.get_params() == fitted.get_params()
+    with pytest.raises(NotFittedError):
+        cloned.predict(X)
+    assert list(cloned.fit(X, y).predict(X)) == list(fitted.predict(X))
