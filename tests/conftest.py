@@ -1,6 +1,7 @@
 """Tiny models and tokenizers, built in-process: no test downloads anything."""
 
 import random
+import socket
 
 import pytest
 
@@ -208,3 +209,21 @@ def fitted_classifier(tiny_model, sentences):
         device="cpu",
         random_state=0,
     ).fit(X, y)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Cut the network; return the list of what was tried all the same."""
+    tried = []
+
+    def refuse(*args, **kwargs):
+        tried.append(args)
+        raise OSError("no network in this test")
+
+    for name in ("create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    return tried

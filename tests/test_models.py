@@ -5,7 +5,6 @@ import importlib.util
 import json
 import os
 import shutil
-import socket
 import sys
 import time
 
@@ -38,24 +37,6 @@ from sktransformers.models.modules import (
 )
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-@pytest.fixture
-def offline(monkeypatch):
-    """Cut the network; return the list of what was tried all the same."""
-    tried = []
-
-    def refuse(*args, **kwargs):
-        tried.append(args)
-        raise OSError("no network in this test")
-
-    for name in ("create_connection", "getaddrinfo"):
-        monkeypatch.setattr(socket, name, refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    return tried
 
 
 @pytest.fixture

@@ -659,11 +659,12 @@ assert os.wait()[1] == 0
 start = time.perf_counter()
 classifiers[0].save_pretrained(target, overwrite=True)
 seconds, now = time.perf_counter() - start, 0
-late = [*range(n_events - 60, n_events + 2)]  # with all that follows the last file
-late += range(n_events + 5, n_events + 100, 10)  # leftovers go first
+late = range(n_events - 60, n_events + 1)  # with all that follows the last file
 points = [*late, *(rng.randint(1, n_events) for _ in range(n_points))]
 n_aside = 0
 for place, point in enumerate(points):
+    if place < len(late):  # no leftovers to remove first: the events are those counted
+        classifiers[now].save_pretrained(target, overwrite=True)
     child = os.fork()
     if not child:
         state["count"] = 0
@@ -680,7 +681,8 @@ for place, point in enumerate(points):
     found = predictions(TransformerClassifier.from_pretrained(target))
     which = [(found == e).all() for e in expected]
     assert sum(which) == 1, point
-    seen.append(which.index(True) != now)
+    if status == 9:
+        seen.append(which.index(True) != now)
     now = which.index(True)
 classifiers[0].save_pretrained(target, overwrite=True)
 parent = os.path.dirname(target)
@@ -693,7 +695,7 @@ print(sum(seen), len(seen) - sum(seen), n_aside)
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "n_points",
-    [pytest.param(20, id="92"), pytest.param(428, id="500", marks=pytest.mark.slow)],
+    [pytest.param(20, id="81"), pytest.param(439, id="500", marks=pytest.mark.slow)],
 )
 def test_a_killed_save_leaves_the_old_or_the_new(n_points, original, other, tmp_path):
     other.save_pretrained(tmp_path / "other")

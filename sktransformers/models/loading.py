@@ -6,6 +6,7 @@ bars and load reports stay off.
 
 import copy
 import functools
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Checkpoint:
     pooling : str or None
         The pooling a sentence-transformers checkpoint was trained with.
     identity : str
-        Of the files: another folder or a changed file has another.
+        Of the files: another folder or a changed file has another. Tells no path.
     gguf_file : str or None, default=None
         Name of the one file that holds it all, if it is a GGUF file.
     trust_remote_code : bool, default=False
@@ -318,7 +319,7 @@ def _read(
         config,
         tokenizer,
         pooling,
-        identity=repr((folder, stamp)),
+        identity=hashlib.sha256(repr((folder, stamp)).encode()).hexdigest(),
         gguf_file=gguf_file,
         trust_remote_code=trust_remote_code,
     )

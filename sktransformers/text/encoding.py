@@ -57,9 +57,8 @@ class Ragged:
             sizes = lengths[rows]
             first, last = self.offsets[start], self.offsets[start + len(sizes)]
             values = self.values[first:last].astype(np.uint64)
-            values *= weights[
-                ranges(np.zeros_like(sizes), sizes)
-            ]  # overflows, as meant
+            places = ranges(np.zeros_like(sizes), sizes)
+            values *= weights[places]  # overflows, as meant
             sums = np.cumsum(values, dtype=np.uint64)
             ends = np.append(np.uint64(0), sums)[np.cumsum(sizes)]
             hashes[rows] = np.diff(ends, prepend=np.uint64(0))
