@@ -4,8 +4,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
+# What `make test-latest` holds back; /dev/null takes the newest release of everything.
+LATEST ?= constraints-latest.txt
 # Options for every pip install, for example PIP_ARGS="--index-url ...".
 PIP_ARGS ?=
+# Threads of torch in each of the processes that run the quick tests.
+THREADS ?= 1
 # Options for pytest, for example ARGS="-k windows -x".
 ARGS ?=
 # The folder of data sets that the benchmarks read.
@@ -21,7 +25,8 @@ SOURCES := pyproject.toml $(CONSTRAINTS) requirements/embedded.txt \
 	requirements/generator.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint quick test-slow test-lowest docs clean
+.PHONY: help demo test lint quick test-slow test-lowest test-latest test-nightly
+.PHONY: test-processors docs clean
 .PHONY: bench bench-accuracy bench-few-shot bench-quality bench-regression \
 	bench-scaling bench-search bench-tagging bench-writing
 
@@ -41,13 +46,30 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/mypy
 
 quick: $(READY) ## the quick tests alone
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: $(READY) ## the tests that take long
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
 
 test-lowest: ## the quick tests with the oldest supported dependencies
 	$(MAKE) quick VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
+
+test-latest: ## the quick tests with the newest releases of everything
+	rm -rf .venv-latest
+	$(MAKE) quick VENV=.venv-latest CONSTRAINTS=$(LATEST)
+
+# PIP_ARGS must name an index with nightly builds: --pre --extra-index-url ...
+test-nightly: ## the quick tests with scikit-learn's nightly build, with PIP_ARGS
+	rm -rf .venv-nightly
+	$(MAKE) .venv-nightly/.ready VENV=.venv-nightly CONSTRAINTS=$(LATEST) PIP_ARGS=
+	.venv-nightly/bin/python -m pip install --quiet --upgrade $(PIP_ARGS) scikit-learn
+	$(MAKE) quick VENV=.venv-nightly CONSTRAINTS=$(LATEST)
+
+# As on processors without AVX-512 and without AVX, and with more threads than one.
+test-processors: $(READY) ## the quick tests as on other processors
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(MAKE) quick
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(MAKE) quick
+	$(MAKE) quick THREADS=4
 
 bench: $(PEERS_READY) ## speed beside the peers; five minutes with ARGS=--short
 	$(BIN)/python -m benchmarks.speed $(DATA) --peer $(PEERS)/bin/python $(ARGS)

@@ -15,13 +15,10 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_consistent_length
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _get_feature_names,
-    check_is_fitted,
-)
+from sklearn.utils.validation import check_is_fitted
 
 from ._callbacks import progress_bar
+from ._compat import check_feature_names, get_feature_names
 from ._constraints import SHARED
 from ._data import Data, make_rng, seen_by_callbacks, split, weigh
 from ._lora import adapter_settings, leave_out_base, read_base
@@ -252,8 +249,8 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         # Names first: other columns than in fit need not even hold texts.
         if hasattr(self, "feature_names_in_"):
             try:
-                if _get_feature_names(X) is not None:
-                    _check_feature_names(self, X, reset=False)
+                if get_feature_names(X) is not None:
+                    check_feature_names(self, X, reset=False)
             except (TypeError, ValueError) as error:
                 raise TextValueError(str(error)) from None
         texts = self._check_X(X)

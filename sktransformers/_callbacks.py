@@ -10,6 +10,8 @@ from typing import Any
 
 from sklearn.callback import ProgressBar
 
+from ._compat import callbacks_of, is_nested_fit
+
 
 class FitMonitor:
     """Stands between the training loop and the callbacks of an estimator.
@@ -98,9 +100,9 @@ def progress_bar(estimator: Any) -> Iterator[None]:
 
     Inside a search or a pipeline the outermost estimator's callbacks show progress.
     """
-    callbacks = getattr(estimator, "_skl_callbacks", [])
+    callbacks = callbacks_of(estimator)
     shown = any(isinstance(callback, ProgressBar) for callback in callbacks)
-    is_inner = hasattr(estimator, "_parent_callback_ctx")
+    is_inner = is_nested_fit(estimator)
     if not estimator.verbose or shown or is_inner:
         yield
         return

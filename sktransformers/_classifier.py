@@ -5,11 +5,11 @@ from typing import Any, Self
 
 import joblib
 import numpy as np
-from sklearn.base import ClassifierMixin, TransformerMixin, _fit_context
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _generate_get_feature_names_out, check_is_fitted
+from sklearn.base import ClassifierMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 
 from ._base import DEFAULT_MODEL, BaseTextEstimator
+from ._compat import StrOptions, fit_context, generate_get_feature_names_out
 from ._targets import (
     Target,
     check_classification_y,
@@ -263,7 +263,7 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fine-tune the model on labelled texts.
 
@@ -296,7 +296,7 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
             X, y, sample_weight, target=self._target if go_on else None, go_on=go_on
         )
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> Self:
@@ -426,7 +426,7 @@ class TransformerClassifier(ClassifierMixin, TransformerMixin, BaseTextEstimator
         """
         check_is_fitted(self)
         width = self.model_.encoder.config.get_text_config().hidden_size
-        return _generate_get_feature_names_out(self, width, input_features)
+        return generate_get_feature_names_out(self, width, input_features)
 
     @property
     def classes_(self) -> np.ndarray:

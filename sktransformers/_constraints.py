@@ -5,7 +5,8 @@ from os import PathLike
 from typing import Any
 
 import joblib
-from sklearn.utils._param_validation import Interval, StrOptions
+
+from ._compat import Interval, StrOptions
 
 POSITIVE_REAL = Interval(Real, 0, None, closed="neither")
 NON_NEGATIVE_REAL = Interval(Real, 0, None, closed="left")

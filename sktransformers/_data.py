@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _check_sample_weight
 
+from ._compat import check_sample_weight, safe_indexing
 from .text.encoding import Encoding
 
 
@@ -107,7 +106,7 @@ def weigh(
         The weights are no weights, or all of them are zero.
     """
     targets = target.encode(y)
-    by_text = _check_sample_weight(
+    by_text = check_sample_weight(
         sample_weight, y, dtype=np.float64, ensure_non_negative=True, copy=True
     )
     owners = np.repeat(np.arange(len(y)), target.counts(y))
@@ -195,7 +194,7 @@ def seen_by_callbacks(
     def take(values: Any) -> Any:
         if rows is None or values is None:
             return values
-        return _safe_indexing(values, rows)
+        return safe_indexing(values, rows)
 
     # As scikit-learn does: a scorer without weights must not be handed None.
     metadata = None if sample_weight is None else {"sample_weight": take(sample_weight)}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ._callbacks import FitMonitor
+from ._compat import attention_implementation
 from ._data import Data
 from ._memory import memory_folder
 from ._prediction import (
@@ -209,7 +210,7 @@ class Fit:
             add_adapter(model, settings)
         if params.gradient_checkpointing:
             set_checkpointing(model, active=True)
-        self.attention = model.encoder.config._attn_implementation
+        self.attention = attention_implementation(model.encoder.config)
         set_attention(
             model,
             training_attention(model.encoder.config, self.device, encoding.lengths),

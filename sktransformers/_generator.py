@@ -7,12 +7,12 @@ from os import PathLike
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import TransformerMixin, _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from . import metrics
 from ._base import BaseTextEstimator
+from ._compat import Interval, StrOptions, fit_context
 from ._constraints import POSITIVE_INT, POSITIVE_REAL
 from ._data import Data
 from ._targets import TextTarget
@@ -339,7 +339,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fine-tune the model to write targets.
 

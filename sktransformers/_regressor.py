@@ -5,10 +5,11 @@ from typing import Any, Self
 
 import joblib
 import numpy as np
-from sklearn.base import RegressorMixin, TransformerMixin, _fit_context
-from sklearn.utils.validation import _generate_get_feature_names_out, check_is_fitted
+from sklearn.base import RegressorMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 
 from ._base import DEFAULT_MODEL, BaseTextEstimator
+from ._compat import fit_context, generate_get_feature_names_out
 from ._targets import Target, check_regression_y, float_target
 from .exceptions import HeadMismatchError
 
@@ -255,7 +256,7 @@ class TransformerRegressor(RegressorMixin, TransformerMixin, BaseTextEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fine-tune the model on texts and their numbers.
 
@@ -287,7 +288,7 @@ class TransformerRegressor(RegressorMixin, TransformerMixin, BaseTextEstimator):
         target = self._target if go_on else self._make_target(y, sample_weight)
         return self._fit(X, y, sample_weight, target=target, go_on=go_on)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one pass over some texts, going on from what was learned before.
 
@@ -367,7 +368,7 @@ class TransformerRegressor(RegressorMixin, TransformerMixin, BaseTextEstimator):
         """
         check_is_fitted(self)
         width = self.model_.encoder.config.get_text_config().hidden_size
-        return _generate_get_feature_names_out(self, width, input_features)
+        return generate_get_feature_names_out(self, width, input_features)
 
     def _check_y(self, y: Any) -> np.ndarray:
         return check_regression_y(y)

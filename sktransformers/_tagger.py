@@ -5,12 +5,12 @@ from typing import Any, Self
 
 import joblib
 import numpy as np
-from sklearn.base import TransformerMixin, _fit_context
+from sklearn.base import TransformerMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from ._base import DEFAULT_MODEL, BaseTextEstimator
+from ._compat import StrOptions, check_sample_weight, fit_context
 from ._tag_target import RaggedList, check_tags, offsets_of, tag_target
 from ._tags import SCHEMES
 from ._targets import Target
@@ -284,7 +284,7 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fine-tune the model on tagged texts.
 
@@ -457,7 +457,7 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
                 zero_division=0,
             )
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, true)
+            sample_weight = check_sample_weight(sample_weight, true)
             sample_weight = np.repeat(sample_weight, words.lengths)
         return accuracy_score(
             [tag for tags in true for tag in tags],

@@ -13,7 +13,9 @@ from scipy.special import expit, logsumexp
 from sklearn.metrics import r2_score
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import _check_sample_weight, column_or_1d
+from sklearn.utils.validation import column_or_1d
+
+from ._compat import check_sample_weight
 
 if TYPE_CHECKING:
     import torch
@@ -454,7 +456,7 @@ def float_target(y: np.ndarray, sample_weight: Any) -> FloatTarget:
     ValueError
         The weights are no weights.
     """
-    weights = _check_sample_weight(
+    weights = check_sample_weight(
         sample_weight, y, dtype=np.float64, ensure_non_negative=True
     )
     # That all are zero is told later. Without rows of weight zero the sums are exactly

@@ -17,6 +17,8 @@ __all__ = [
     "TextTypeError",
     "TextValueError",
     "TruncationWarning",
+    "UncachedGenerationWarning",
+    "UnsupportedVersionError",
 ]
 
 
@@ -60,9 +62,17 @@ class CheckpointError(SktransformersError, OSError):
     """A checkpoint cannot be written, or belongs to another fit."""
 
 
+class UnsupportedVersionError(SktransformersError, ImportError):
+    """An installed library lacks something that its supported versions have."""
+
+
 class CheckpointWarning(UserWarning):
     """A damaged checkpoint was left out."""
 
 
 class TruncationWarning(UserWarning):
     """Some texts were longer than ``max_length`` and were cut."""
+
+
+class UncachedGenerationWarning(UserWarning):
+    """Text is generated without a key-value cache that is known here: more slowly."""

@@ -3,6 +3,7 @@
 import random
 import socket
 
+import numpy as np
 import pytest
 
 VOCABULARY = (
@@ -14,6 +15,19 @@ NEGATIVE = VOCABULARY[5:10]
 NEUTRAL = VOCABULARY[10:]
 LAYERS = 2
 WIDTH = 16
+
+
+def assert_close(found, expected, *, rtol=1e-5):
+    """Require numbers that differ by rounding at most.
+
+    The last bits of a sum depend on the processor, the number of threads and the shape
+    of the batch. What is lost goes with the largest numbers in it, so a result near
+    zero is as uncertain as a large one: the tolerance is ``rtol`` times the largest.
+    """
+    expected = np.asarray(expected)
+    largest = np.abs(expected).max(initial=0)
+    assert np.isfinite(largest)  # else anything would be close
+    np.testing.assert_allclose(found, expected, rtol=0, atol=rtol * largest)
 
 
 def make_sentences(n, *, seed=0):
@@ -178,6 +192,16 @@ def tiny_models(tmp_path_factory):
 def sentences():
     """Return 64 sentences and their labels, half "neg" and half "pos"."""
     return make_sentences(64)
+
+
+@pytest.fixture
+def n_threads():
+    """Return a number of threads for a process that is to compute the same bits."""
+    import torch
+
+    number = torch.get_num_threads()
+    torch.set_num_threads(number)  # else MKL may use fewer, in one of the two
+    return number
 
 
 @pytest.fixture

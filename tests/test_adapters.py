@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import make_sentences, save_tiny_model
+from conftest import assert_close, make_sentences, save_tiny_model
 from sklearn.base import clone
 
 from sktransformers import TransformerClassifier, TransformerTagger
@@ -72,9 +72,7 @@ def test_a_pickle_refuses_a_base_that_has_changed(tmp_path):
 
 def test_merging_changes_no_prediction_and_leaves_a_plain_model(fitted):
     merged = copy.deepcopy(fitted).merge_adapter()
-    np.testing.assert_allclose(
-        merged.predict_proba(X), fitted.predict_proba(X), atol=1e-5
-    )
+    assert_close(merged.predict_proba(X), fitted.predict_proba(X))
     assert not has_adapter(merged.model_)
     reloaded = pickle.loads(pickle.dumps(merged))
     assert np.array_equal(reloaded.predict_proba(X), merged.predict_proba(X))

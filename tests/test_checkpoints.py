@@ -276,6 +276,7 @@ def test_signals_are_as_before(watched, sentences):
 
 SCRIPT = """
     import os, signal, sys
+    import torch
     from conftest import make_sentences
     from test_checkpoints import Killer
     from sktransformers import TransformerClassifier
@@ -287,6 +288,7 @@ SCRIPT = """
                 if self.steps == self.at:
                     os.kill(os.getpid(), signal.SIGTERM)
 
+    torch.set_num_threads(int(sys.argv[3]))
     classifier = TransformerClassifier(
         sys.argv[1], max_epochs=4, batch_size=16, learning_rate=1e-3, device="cpu",
         random_state=0, checkpoint_dir=sys.argv[2],
@@ -297,10 +299,11 @@ SCRIPT = """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
-def test_sigterm_writes_a_last_checkpoint(tiny_model, tmp_path):
+def test_sigterm_writes_a_last_checkpoint(tiny_model, tmp_path, n_threads):
     folder = tmp_path / "checkpoints"
+    args = tiny_model, str(folder), str(n_threads)
     ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SCRIPT), tiny_model, str(folder)],
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), *args],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PATHS))},

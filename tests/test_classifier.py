@@ -17,7 +17,14 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from conftest import NEUTRAL, TOKENIZER_OF, WIDTH, make_sentences, save_tiny_model
+from conftest import (
+    NEUTRAL,
+    TOKENIZER_OF,
+    WIDTH,
+    assert_close,
+    make_sentences,
+    save_tiny_model,
+)
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -158,7 +165,7 @@ def test_only_the_ratios_of_weights_matter_in_training(tiny_classifier, X, y):
     tiny_classifier.set_params(pooling="head")  # no penalized start
     a = clone(tiny_classifier).fit(X, y)
     b = clone(tiny_classifier).fit(X, y, sample_weight=np.full(64, 4.0))
-    np.testing.assert_allclose(a.predict_proba(X), b.predict_proba(X), atol=1e-5)
+    assert_close(a.predict_proba(X), b.predict_proba(X))
 
 
 @pytest.mark.parametrize("max_epochs", [0, 4])
@@ -239,7 +246,7 @@ def test_the_prediction_methods_agree(fitted_classifier, X, y):
     odds = np.log(probabilities[:, 1] / probabilities[:, 0])
     decision = fitted_classifier.decision_function(X)
     assert decision.shape == (64,)
-    np.testing.assert_allclose(decision, odds, rtol=1e-9)
+    assert_close(decision, odds, rtol=1e-9)
     assert fitted_classifier.score(X, y) == np.mean(predicted == y) > 0.9
     only_right = (predicted == y).astype(float)
     assert fitted_classifier.score(X, y, sample_weight=only_right) == 1
@@ -256,9 +263,8 @@ def test_transform_gives_the_vectors_that_the_head_reads(fitted_classifier, X):
     assert vectors.dtype == np.float32
     head = fitted_classifier.model_.head
     outputs = vectors @ head.weight.detach().numpy().T + head.bias.detach().numpy()
-    np.testing.assert_allclose(
-        outputs[:, 1] - outputs[:, 0], fitted_classifier.decision_function(X), atol=1e-5
-    )
+    decision = fitted_classifier.decision_function(X)
+    assert_close(outputs[:, 1] - outputs[:, 0], decision)
     names = fitted_classifier.get_feature_names_out()
     assert names.tolist() == [f"transformerclassifier{i}" for i in range(WIDTH)]
 
@@ -356,7 +362,7 @@ def test_a_texts_company_does_not_change_its_prediction(
     np.testing.assert_array_equal(shuffled, together[order])  # to the bit
     for size in (1, 7, 64):
         parts = [call(mixed_texts[i : i + size]) for i in range(0, 200, size)]
-        np.testing.assert_allclose(np.concatenate(parts), together, rtol=0, atol=1e-6)
+        assert_close(np.concatenate(parts), together)
 
 
 METHODS = ["predict", "predict_proba", "decision_function", "transform", "score"]
@@ -482,7 +488,7 @@ def test_truncation_that_first_happens_in_predict(fitted_classifier, X):
     assert [warning.filename for warning in caught] == [__file__]
     with pytest.warns(TruncationWarning):
         cut = fitted_classifier.predict_proba([f"{X[2]} {LONG} awful awful"])
-    np.testing.assert_allclose(predicted[2], cut[0], atol=1e-6)
+    assert_close(predicted[2], cut[0])
 
 
 def test_windows_read_a_text_to_its_end(fitted_classifier, X):
@@ -496,13 +502,13 @@ def test_windows_read_a_text_to_its_end(fitted_classifier, X):
     assert probabilities[0, 1] > probabilities[1, 1] + 0.2
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
     expected = fitted_classifier.predict_proba(X)
-    np.testing.assert_allclose(probabilities[2:], expected, rtol=0, atol=1e-6)
+    assert_close(probabilities[2:], expected)
     assert classifier.transform(texts).shape == (2, WIDTH)
 
     classifier.set_params(long_text="truncate")
     with pytest.warns(TruncationWarning):
         cut = classifier.predict_proba(texts)
-    np.testing.assert_allclose(cut[0], cut[1], atol=1e-6)
+    assert_close(cut[0], cut[1])
 
 
 def test_a_long_text_gets_the_mean_of_its_windows(fitted_classifier):
@@ -514,7 +520,7 @@ def test_a_long_text_gets_the_mean_of_its_windows(fitted_classifier):
     windows = [" ".join(words[:14]), " ".join(words[6:])]  # the last ends with the text
     for method in (classifier.predict_proba, classifier.transform):
         expected = method(windows).mean(axis=0, keepdims=True)
-        np.testing.assert_allclose(method(whole), expected, rtol=0, atol=1e-6)
+        assert_close(method(whole), expected)
 
 
 def test_windows_in_training(tiny_classifier, X, y):
@@ -577,7 +583,7 @@ def test_early_stopping_keeps_the_best_epoch(tiny_classifier, X, y):
     assert tiny_classifier.n_epochs_ == len(history)
     kept = tiny_classifier.predict_proba(X)
     # But for rounding: the training's attention is not the prediction's.
-    np.testing.assert_allclose(kept, snapshots.probabilities[best], atol=1e-5)
+    assert_close(kept, snapshots.probabilities[best])
     assert not np.array_equal(kept, snapshots.probabilities[-1])
 
 
@@ -755,9 +761,7 @@ def test_a_trained_head_needs_no_training(
     tiny_classifier.fit(X, [labels[label == "pos"] for label in y])
     logits = hugging_face_outputs(directory, X[:8])[:, order]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(
-        tiny_classifier.predict_proba(X[:8]), expected, atol=1e-6
-    )
+    assert_close(tiny_classifier.predict_proba(X[:8]), expected)
     assert tiny_classifier.n_epochs_ == 0
     assert tiny_classifier.history_ == []
     named = tiny_classifier.model_.model.config.id2label
@@ -851,7 +855,9 @@ def test_a_random_state_makes_a_fit_repeatable(seed, tiny_classifier, X, y):
 
 PROGRAM = """
 import hashlib, sys
+import torch
 sys.path.insert(0, sys.argv[2])
+torch.set_num_threads(int(sys.argv[3]))
 from conftest import make_sentences
 from sktransformers import TransformerClassifier, _fitting
 X, y = make_sentences(64)
@@ -864,10 +870,13 @@ print(hashlib.sha256(probabilities.tobytes()).hexdigest())
 """
 
 
-def test_another_process_gives_the_same_bits(tiny_classifier, tiny_model, X, y):
+def test_another_process_gives_the_same_bits(
+    tiny_classifier, tiny_model, X, y, n_threads
+):
     tests = Path(__file__).parent
+    args = tiny_model, str(tests), str(n_threads)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, tiny_model, str(tests)],
+        [sys.executable, "-W", "error", "-c", PROGRAM, *args],
         cwd=tests.parent,
         env={**os.environ, "PYTHONHASHSEED": "12345"},
         capture_output=True,
@@ -1156,7 +1165,7 @@ def test_every_architecture_learns(
         assert tiny_classifier.score(X, y) > 0.85
     together = tiny_classifier.predict_proba(X)
     alone = np.concatenate([tiny_classifier.predict_proba([text]) for text in X[:8]])
-    np.testing.assert_allclose(alone, together[:8], rtol=0, atol=1e-6)
+    assert_close(alone, together[:8])
     assert tiny_classifier.transform(X[:2]).shape == (2, WIDTH)
 
 
@@ -1264,7 +1273,7 @@ def test_a_head_alone_is_fitted_on_the_embeddings_of_prediction(
     monkeypatch.setattr(_fitting, "start_head", spy)
     tiny_classifier.set_params(max_epochs=0, precision="bfloat16").fit(X, y)
     features, weights_dtype = seen[0]
-    np.testing.assert_allclose(features, tiny_classifier.transform(X), atol=1e-6)
+    assert_close(features, tiny_classifier.transform(X))
     assert weights_dtype == torch.float32  # an MPS device has no float64
 
 
@@ -1293,4 +1302,4 @@ def test_a_fit_that_is_short_of_memory_is_the_fit_asked_for(
     for fitted, n_parts in ((expected, 1), (short, 4)):
         parts = [record["gradient_accumulation_steps"] for record in fitted.history_]
         assert parts == [n_parts, n_parts]
-    assert np.allclose(short.predict_proba(X), expected.predict_proba(X), atol=1e-6)
+    assert_close(short.predict_proba(X), expected.predict_proba(X), rtol=1e-6)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from conftest import assert_close
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional
@@ -239,7 +240,7 @@ def test_parts_of_a_step_add_up_to_the_whole():
         for whole, part in zip(
             weights_of(models[1]), weights_of(models[n_parts]), strict=True
         ):
-            torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_were():
@@ -705,7 +706,7 @@ def test_a_forward_pass_keeps_no_gradients_and_lets_go_of_inputs():
     results = inference.run(forward, draw(), 12, device=CPU, precision="float32")
     assert seen == [False] * 3
     with torch.no_grad():
-        np.testing.assert_allclose(results, model(x).numpy(), rtol=1e-6)
+        assert_close(results, model(x).numpy())  # of other batches
     assert results.flags.writeable
 
 
@@ -810,7 +811,7 @@ def test_a_step_that_does_not_fit_into_memory_is_made_in_parts(error):
     assert [record["gradient_accumulation_steps"] for record in history] == [4, 4]
     train(make_trainer(expected), make_epoch(*data), Recorder(expected), max_epochs=2)
     for whole, part in zip(weights_of(expected), weights_of(model), strict=True):
-        torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_a_row_that_does_not_fit_into_memory_is_an_error():

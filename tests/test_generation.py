@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import assert_close
 from generation_models import (
     DECODERS,
     EOS,
@@ -146,9 +147,8 @@ def test_scores_do_not_depend_on_padding(kind, models):
         generate(models[kind], prompts, settings, device=CPU, token_budget=1)
     for place, scores in together.items():
         assert len(scores) == settings.max_new_tokens
-        torch.testing.assert_close(
-            torch.stack(scores), torch.stack(found[place]), rtol=1e-4, atol=1e-4
-        )
+        # Weights as large as these enlarge what rounding changes in a layer.
+        assert_close(torch.stack(found[place]), torch.stack(scores), rtol=1e-4)
 
 
 def test_rows_are_in_input_order_without_prompt_end_or_padding(models):

@@ -9,10 +9,9 @@ import sys
 import time
 
 import huggingface_hub
-import numpy as np
 import pytest
 import torch
-from conftest import LAYERS, TOKENIZER_OF, save_tiny_model
+from conftest import LAYERS, TOKENIZER_OF, assert_close, save_tiny_model
 from generation_models import make_generative
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoModel
@@ -465,7 +464,7 @@ def test_every_architecture_takes_every_pooling(architecture, pooling, tiny_mode
     outputs = model(input_ids=ids, attention_mask=mask)
     alone = model(input_ids=ids[1:, :2], attention_mask=mask[1:, :2])
     assert outputs.shape == (2, 3)
-    torch.testing.assert_close(outputs[1:], alone, atol=1e-6, rtol=1e-5)
+    assert_close(outputs[1:].detach(), alone.detach())
     parts = {id(p) for part in (model.encoder, model.head) for p in part.parameters()}
     assert parts == {id(p) for p in model.parameters()}
 
@@ -541,7 +540,7 @@ def test_reordering_a_head_permutes_its_outputs(architecture, tmp_path):
     before = model(input_ids=ids, attention_mask=mask)
     order_outputs(model, [2, 0, 1])
     after = model(input_ids=ids, attention_mask=mask)
-    np.testing.assert_allclose(after.detach(), before.detach()[:, [2, 0, 1]], rtol=1e-6)
+    assert_close(after.detach(), before.detach()[:, [2, 0, 1]])
 
 
 def test_a_fitted_encoder_is_a_checkpoint_of_transformers(fitted_classifier, tmp_path):
@@ -552,7 +551,7 @@ def test_a_fitted_encoder_is_a_checkpoint_of_transformers(fitted_classifier, tmp
         inputs = fitted_classifier.tokenizer_(text, return_tensors="pt")
         with torch.no_grad():
             hidden = encoder(**inputs).last_hidden_state
-        np.testing.assert_allclose(hidden[0].mean(dim=0), expected, atol=1e-6)
+        assert_close(hidden[0].mean(dim=0), expected)
 
 
 @pytest.mark.parametrize("kind", ["bart", "t5"])

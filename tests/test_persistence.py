@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
-from conftest import make_sentences, save_tiny_model
+from conftest import assert_close, make_sentences, save_tiny_model
 from safetensors.torch import load_file, save_file
 from saved_models import (
     MAKERS,
@@ -82,13 +82,15 @@ def test_what_is_read_is_what_was_saved(kind, saved, capfd):
         assert getattr(again, name) == getattr(estimator, name)
 
 
-def test_a_new_process_predicts_the_same_to_the_bit(saved, tmp_path):
+def test_a_new_process_predicts_the_same_to_the_bit(saved, tmp_path, n_threads):
     names = {kind: type(saved(kind)[0]).__name__ for kind in MAKERS}
     program = """
 import json, sys
 import numpy as np
+import torch
 import sktransformers
 from saved_models import predictions
+torch.set_num_threads(int(sys.argv[3]))
 for kind, (name, folder) in json.loads(sys.argv[1]).items():
     estimator = getattr(sktransformers, name).from_pretrained(folder)
     found = {"p": predictions(estimator).astype(object), "q": estimator.get_params()}
@@ -98,7 +100,7 @@ for kind, (name, folder) in json.loads(sys.argv[1]).items():
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
     done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(jobs), str(tmp_path)],
+        [sys.executable, "-c", program, json.dumps(jobs), tmp_path, str(n_threads)],
         env=environment,
         capture_output=True,
         text=True,
@@ -335,7 +337,7 @@ def test_sentence_transformers_gives_the_same_embeddings(kind, saved):
     package = pytest.importorskip("sentence_transformers")
     estimator, folder = saved(kind)
     found = package.SentenceTransformer(str(folder), device="cpu").encode(X)
-    np.testing.assert_allclose(found, estimator.transform(X), atol=1e-5)
+    assert_close(found, estimator.transform(X))
 
 
 def plain_logits(auto_class, folder, texts, **options):
@@ -353,16 +355,16 @@ def test_plain_transformers_gives_the_same_numbers_and_labels(saved):
     model, logits = plain_logits(auto, folder, X)
     assert model.config.id2label == {0: "neg", 1: "pos"}
     found = torch.from_numpy(np.stack(logits)).softmax(-1).numpy()
-    np.testing.assert_allclose(found, estimator.predict_proba(X), atol=1e-5)
+    assert_close(found, estimator.predict_proba(X))
     estimator, folder = saved("labels")
     model, logits = plain_logits(auto, folder, X)
     assert model.config.problem_type == "multi_label_classification"
     found = torch.from_numpy(np.stack(logits)).sigmoid().numpy()
-    np.testing.assert_allclose(found, estimator.predict_proba(X), atol=1e-5)
+    assert_close(found, estimator.predict_proba(X))
     estimator, folder = saved("numbers-head")
     model, logits = plain_logits(auto, folder, X)
     assert model.config.problem_type == "regression"
-    np.testing.assert_allclose(np.stack(logits), estimator.predict(X), rtol=1e-4)
+    assert_close(np.stack(logits), estimator.predict(X))
 
 
 def test_a_pipeline_gives_the_same_labels(saved):
@@ -372,7 +374,7 @@ def test_a_pipeline_gives_the_same_labels(saved):
         found = pipe(X)
     assert [row["label"] for row in found] == estimator.predict(X).tolist()
     top = estimator.predict_proba(X).max(axis=1)
-    np.testing.assert_allclose([row["score"] for row in found], top, atol=1e-5)
+    assert_close([row["score"] for row in found], top)
 
 
 def test_a_pipeline_gives_the_same_tags(saved):
@@ -382,7 +384,7 @@ def test_a_pipeline_gives_the_same_tags(saved):
     assert model.config.id2label == {0: "B-GOOD", 1: "O"}
     for row, expected in zip(logits, estimator.predict_proba(WORDS), strict=True):
         found = torch.from_numpy(row[1:-1]).softmax(-1).numpy()
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert_close(found, expected)
     with quiet():
         pipe = transformers.pipeline("token-classification", str(folder), device="cpu")
         found = pipe(X, ignore_labels=[])
@@ -472,7 +474,7 @@ def test_peft_reads_the_adapter(kind, saved):
         found, expected = model(**ids), ours(**ids)
     for name in ("last_hidden_state", "logits"):
         if name in expected:
-            torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=0)
+            assert_close(found[name], expected[name])
 
 
 def test_an_adapter_refuses_another_base(tmp_path):
@@ -560,7 +562,7 @@ def test_numbers_are_told_in_their_units(tmp_path):
     regressor = TransformerRegressor.from_pretrained(folder, device="cpu")
     auto = transformers.AutoModelForSequenceClassification
     _, logits = plain_logits(auto, folder, X)
-    np.testing.assert_allclose(regressor.predict(X), np.concatenate(logits), atol=1e-5)
+    assert_close(regressor.predict(X), np.concatenate(logits))
     with pytest.raises(
         ModelFormatError, match=r"TransformerRegressor\.from_pretrained"
     ):

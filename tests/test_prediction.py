@@ -28,7 +28,7 @@ def test_lower_precision_is_close(
     fast = classifier.predict_proba(X)
     assert classifier.transform(X).dtype == np.float32
     assert not np.array_equal(fast, exact)
-    np.testing.assert_allclose(fast, exact, atol=0.03)
+    np.testing.assert_allclose(fast, exact, rtol=0, atol=0.05)
     np.testing.assert_allclose(classifier.transform(X), vectors, atol=0.1)
     # The fitted weights are as they were, and so are exact predictions.
     for old, new in zip(weights, classifier.model_.parameters(), strict=True):

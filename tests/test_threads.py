@@ -88,26 +88,40 @@ def judge_alone(estimator, method, inputs):
     return list(getattr(estimator, method)(inputs))
 
 
-def require_same(method, found, expected):
-    """Require equal texts, or numbers that differ by rounding at most."""
+def require_same(found, expected, *, rtol=1e-5, largest=None):
+    """Require equal texts, or numbers that differ by rounding at most.
+
+    What rounding changes goes with the largest of all numbers; the expected ones may
+    be a part of them.
+    """
     assert len(found) == len(expected)
+    if isinstance(expected[0], str):
+        assert list(found) == list(expected)
+        return
+    atol = rtol * (largest or largest_of(expected))
     for one, other in zip(found, expected, strict=True):
-        if isinstance(other, str):
-            assert one == other
-        else:
-            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+
+
+def largest_of(predictions):
+    """Return the largest absolute number in predictions; None for texts."""
+    if isinstance(predictions[0], str):
+        return None
+    return max(np.abs(row).max(initial=0) for row in predictions)
 
 
 def hammer(estimator, method, inputs, *, n_threads, n_calls):
     """Predict random parts of the inputs in threads; each must be as if alone."""
     expected = judge_alone(estimator, method, inputs)
+    largest = largest_of(expected)
 
     def work(number):
         rng = random.Random(number)
         for _ in range(n_calls):
             chosen = rng.sample(range(len(inputs)), rng.randint(1, 6))
             found = getattr(estimator, method)([inputs[i] for i in chosen])
-            require_same(method, found, [expected[i] for i in chosen])
+            part = [expected[i] for i in chosen]
+            require_same(found, part, largest=largest)
 
     run_in_threads(work, n_threads)
 
@@ -155,7 +169,7 @@ def alternate(both, *, n_calls):
             which = (number + call) % 2
             chosen = rng.sample(range(len(texts)), 5)
             found = both[which].predict_proba([texts[i] for i in chosen])
-            require_same("predict_proba", found, expected[which][chosen])
+            require_same(found, expected[which][chosen])
 
     run_in_threads(work, 16)
 
@@ -198,7 +212,7 @@ def test_fits_at_once_are_the_fits_they_would_be_alone(tiny_model, tmp_path):
 
     run_in_threads(work, 8)
     for number, predictions in found.items():
-        require_same(None, predictions, alone[number % 4])
+        require_same(predictions, alone[number % 4], rtol=1e-4)
 
 
 def test_predictions_and_a_fit_do_not_disturb_one_another(tiny_model, fitted):
@@ -216,10 +230,10 @@ def test_predictions_and_a_fit_do_not_disturb_one_another(tiny_model, fitted):
         is_last = False
         while not is_last:
             is_last = is_over.is_set()
-            require_same(None, judge.predict_proba(texts), expected)
+            require_same(judge.predict_proba(texts), expected)
 
     run_in_threads(work, 3)
-    require_same(None, learner.predict_proba(X), alone)
+    require_same(learner.predict_proba(X), alone, rtol=1e-4)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -234,6 +248,7 @@ model, saved = sys.argv[1:]
 texts = ["good film " * (1 + i % 9) for i in range(300)]
 labels = [i % 2 for i in range(300)]
 params = dict(max_epochs=1, batch_size=100, device="cpu", random_state=0)
+params["precision"] = "float32"  # in bfloat16 rounding would change a fit too much
 classifier = TransformerClassifier(model, **params).fit(texts, labels)
 classifier.save_pretrained(saved)
 threads = [threading.Thread(target=classifier.predict, args=(texts,)) for _ in "ab"]
@@ -251,7 +266,9 @@ def load():
     return TransformerClassifier.from_pretrained(saved).predict_proba(texts)
 
 def child(work, pipe):
-    pipe.send(np.abs(work() - expected).max())
+    # One thread rounds otherwise than two, and a fit enlarges that.
+    tolerance = 1e-3 if work is learn else 1e-5
+    pipe.send(bool(np.abs(work() - expected).max() < tolerance))
     assert torch.get_num_threads() == 1
     torch.set_num_threads(2)
     classifier.predict(texts)
@@ -266,7 +283,7 @@ for work in (predict, learn, load):
     done = receiver.recv() if receiver.poll(10) else "it hangs"
     process.kill()
     process.join()
-    print(work.__name__, done, bool(answer < 1e-5))
+    print(work.__name__, done, answer)
 print(torch.get_num_threads(), np.array_equal(predict(), expected))
 """
 

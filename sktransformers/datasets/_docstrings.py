@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from .._compat import Interval, StrOptions, validate_params
 from ._numpydoc import TAGS, iter_tagged_parameters
 from ._sources import Docstring, iter_docstrings, stable_hash
 from ._text import first_paragraph, is_prose_after_masking, mask_names

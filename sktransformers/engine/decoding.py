@@ -4,7 +4,6 @@ Knows a model's forward pass, but not its ``generate``, which holds every row un
 longest one is done.
 """
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 from transformers import DynamicCache, EncoderDecoderCache
-from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutput
 
+from .._compat import cache_argument, forward_arguments, plain_cache_layer
 from .choosing import Row, Settings, Stop, choose, draw_key
 from .hardware import autocast
 
@@ -56,8 +55,11 @@ class Decoder:
         self._seed = seed
         self._stop = stop
         self._past: _Past | None = None
-        names = arguments_of(model)
+        names = forward_arguments(model)
         self._is_pair = model.config.is_encoder_decoder
+        argument = cache_argument(model)
+        assert argument is not None, "serves() is false for the model"
+        self._cache_argument = argument
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in names else {}
         # Told the positions, a decoder does not mind padding on the left.
         self.takes_padding = self._is_pair or "position_ids" in names
@@ -65,8 +67,7 @@ class Decoder:
     @staticmethod
     def serves(model: Any) -> bool:
         """Whether a model keeps keys and values, as nearly all do."""
-        is_stateful = getattr(model, "_is_stateful", False)
-        return "past_key_values" in arguments_of(model) and not is_stateful
+        return cache_argument(model) is not None
 
     @property
     def is_open(self) -> bool:
@@ -155,9 +156,9 @@ class Decoder:
                 inputs["position_ids"] = positions[:, -ids.shape[1] :]
         outputs = self._model(
             attention_mask=past.mask,
-            past_key_values=past.cache,
             use_cache=True,
             return_dict=True,
+            **{self._cache_argument: past.cache},
             **inputs,
         )
         scores: torch.Tensor = outputs.logits[:, -1]
@@ -186,7 +187,7 @@ class _Past:
     def can_join(self) -> bool:
         """Whether the cache is plain keys and values, which can be padded."""
         return self.encoded is None and all(
-            type(layer) is DynamicLayer and layer.is_initialized
+            type(layer) is plain_cache_layer() and layer.is_initialized
             for layer in self.cache.layers
         )
 
@@ -265,10 +266,3 @@ def make_row(
     place = number * settings.n + sample
     key = draw_key(seed, number, sample) if settings.do_sample else 0
     return Row(place, ids.tolist(), limit, key)
-
-
-def arguments_of(model: Any) -> set[str]:
-    """Return the names of what a model's forward pass takes."""
-    # What wraps a model for peft takes anything, and passes it on.
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return set(inspect.signature(inner.forward).parameters)

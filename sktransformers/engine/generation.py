@@ -5,6 +5,7 @@ take their places, so that a long row holds up nothing but itself.
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,8 +20,10 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from .._compat import forward_arguments, has_recurrent_state
+from ..exceptions import UncachedGenerationWarning
 from .choosing import Row, Settings, Stop, choose
-from .decoding import Decoder, arguments_of, make_row, pad
+from .decoding import Decoder, make_row, pad
 from .hardware import autocast
 
 _TOKEN_BUDGET = 8192
@@ -74,7 +77,16 @@ def generate(
     """
     _check(model, prompts, settings)
     results: list[list[int]] = [[] for _ in range(len(prompts) * settings.n)]
-    if settings.num_beams == 1 and Decoder.serves(model):
+    is_served = Decoder.serves(model)
+    if settings.num_beams == 1 and not is_served and not has_recurrent_state(model):
+        warnings.warn(
+            f"{type(model).__name__} has no key-value cache that sktransformers knows, "
+            "so that each new token takes a pass over the whole text. Most decoders "
+            "have one; if this model should, its library may be newer than supported.",
+            UncachedGenerationWarning,
+            stacklevel=6,  # the caller of predict
+        )
+    if settings.num_beams == 1 and is_served:
         decoder = Decoder(model, settings, device, precision, seed=seed, stop=stop)
         batches = _refill(decoder, prompts, settings, token_budget)
     else:
@@ -246,7 +258,7 @@ def _batches(
     """Cut the prompts into batches, longest first; of one length where need be."""
     lengths = np.array([len(ids) for ids in prompts])
     is_pair = model.config.is_encoder_decoder
-    takes_padding = "position_ids" in arguments_of(model) and Decoder.serves(model)
+    takes_padding = "position_ids" in forward_arguments(model) and Decoder.serves(model)
     is_full = bool(settings.context) and lengths.max() + settings.max_new_tokens > (
         settings.context or 0
     )

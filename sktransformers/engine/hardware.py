@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from .._compat import cpu_multiplies_bfloat16
+
 _RNG = threading.RLock()
 DTYPES = {
     "float32": torch.float32,
@@ -122,11 +124,7 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        cpu = torch.cpu
-        if hasattr(cpu, "get_capabilities"):
-            known = cpu.get_capabilities()
-            return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
-        return cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
+        return cpu_multiplies_bfloat16()
     return False
 
 

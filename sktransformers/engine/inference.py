@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .._compat import parameter_version
 from .hardware import DTYPES, autocast, trim_heap
 
 Inputs = dict[str, torch.Tensor]
@@ -59,7 +60,7 @@ class LoweredModel:
 def state_of(model: nn.Module) -> tuple[Any, ...]:
     """Return what changes when the weights do, or move to another device."""
     parameters = list(model.parameters())
-    return parameters[0].device, [(id(p), p._version) for p in parameters]
+    return parameters[0].device, [(id(p), parameter_version(p)) for p in parameters]
 
 
 def run(

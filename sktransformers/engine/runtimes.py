@@ -8,8 +8,6 @@ import contextlib
 import copy
 import importlib
 import logging
-import os
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .._compat import without_telemetry
 from .inference import Inputs
 
 Pass = Callable[[list[np.ndarray]], np.ndarray]
@@ -222,7 +221,7 @@ class _Runtime:
 
     def load(self) -> None:
         """Import what is needed."""
-        with _unreported():
+        with without_telemetry():
             for package in self.packages:
                 importlib.import_module(package)
 
@@ -284,28 +283,6 @@ def check(backend: str, device: torch.device, precision: str) -> None:
             f"backend={backend!r} needs the package {error.name!r}, which is not "
             f"installed: pip install 'sktransformers-text[{backend}]'"
         ) from error
-
-
-@contextlib.contextmanager
-def _unreported() -> Iterator[None]:
-    """Keep the runtimes from reporting their use to their makers.
-
-    They would go on the network and leave files in the home directory. Both decide on
-    that once, when they are imported.
-    """
-    package, variable = "openvino_telemetry", "ORT_DISABLE_TELEMETRY"
-    is_imported, is_set = package in sys.modules, variable in os.environ
-    if not is_imported:
-        sys.modules[package] = None  # type: ignore[assignment]
-    if not is_set:
-        os.environ[variable] = "1"
-    try:
-        yield
-    finally:
-        if not is_imported:
-            del sys.modules[package]
-        if not is_set:
-            del os.environ[variable]
 
 
 @contextlib.contextmanager

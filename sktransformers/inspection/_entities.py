@@ -185,7 +185,7 @@ class EntityDisplay:
         EntityDisplay
             The display itself, with ``ax_`` and ``figure_``.
         """
-        from sklearn.utils._optional_dependencies import check_matplotlib_support
+        from .._compat import check_matplotlib_support
 
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt

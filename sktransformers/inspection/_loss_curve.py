@@ -108,7 +108,7 @@ class LossCurveDisplay:
         ImportError
             Matplotlib is not installed.
         """
-        from sklearn.utils._optional_dependencies import check_matplotlib_support
+        from .._compat import check_matplotlib_support
 
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt

@@ -4,8 +4,8 @@ from numbers import Real
 from typing import Any
 
 from sklearn.metrics import make_scorer
-from sklearn.utils._param_validation import Options, StrOptions, validate_params
 
+from .._compat import Options, StrOptions, validate_params
 from .._tags import SCHEMES
 from ._matching import AVERAGES, count_entities, score_of
 

@@ -3,8 +3,7 @@
 from numbers import Integral
 from typing import Any
 
-from sklearn.utils._param_validation import Interval, validate_params
-
+from .._compat import Interval, validate_params
 from ._entities import CONSTRAINTS
 from ._matching import AVERAGES, METRICS, count_entities, score_of
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import regex
 from sklearn.metrics import make_scorer
-from sklearn.utils._param_validation import StrOptions, validate_params
 
+from .._compat import StrOptions, validate_params
 from ..exceptions import TextTypeError, TextValueError
 from ..text.inputs import describe, read_column
 

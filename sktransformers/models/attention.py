@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
 
+from .._compat import attention_implementation, eager_attention_mask
 from .files import quiet
 
 PLAIN = "sktransformers_plain"
@@ -37,7 +37,7 @@ def training_attention(config: Any, device: torch.device, lengths: np.ndarray) -
     str
         A name for :func:`set_attention`.
     """
-    current = str(config._attn_implementation)
+    current = attention_implementation(config)
     if device.type != "cpu" or current != "sdpa":  # else it may know more than we do
         return current
     text_config = config.get_text_config()
@@ -84,7 +84,7 @@ def plain_attention(
 
 # In transformers' own registry, under a name that nobody else has.
 AttentionInterface.register(PLAIN, plain_attention)
-AttentionMaskInterface.register(PLAIN, eager_mask)
+AttentionMaskInterface.register(PLAIN, eager_attention_mask())
 
 
 def set_attention(model: nn.Module, implementation: str) -> None:

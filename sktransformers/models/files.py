@@ -11,6 +11,8 @@ from typing import Any
 import huggingface_hub
 from transformers.utils import logging as transformers_logging
 
+from .._compat import init_kwargs_of
+
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _TOKENIZERS_WITHOUT_FILES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -59,7 +61,7 @@ def forget_folder(tokenizer: Any, folder: str, name: str) -> None:
         What the user asked for.
     """
     tokenizer.name_or_path = name
-    settings = tokenizer.init_kwargs
+    settings = init_kwargs_of(tokenizer)
     settings["name_or_path"] = name
     if folder == name or not tokenizer.is_fast:
         return
@@ -82,8 +84,8 @@ def name_model(module: Any, name: str) -> None:
     for part in module.modules():
         if hasattr(part, "name_or_path"):
             part.name_or_path = name
-        if hasattr(getattr(part, "config", None), "_name_or_path"):
-            part.config._name_or_path = name
+        if hasattr(getattr(part, "config", None), "name_or_path"):
+            part.config.name_or_path = name
 
 
 def _has_weights(folder: Path) -> bool:

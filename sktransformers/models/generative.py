@@ -13,9 +13,10 @@ from transformers import (
     GenerationConfig,
 )
 
+from .._compat import model_class, read_gguf_once
 from ..exceptions import ModelFormatError
 from .files import name_model, quiet
-from .gguf import gguf_options, reading_gguf
+from .gguf import gguf_options
 from .loading import Checkpoint, attention_for
 from .modules import is_decoder
 
@@ -67,7 +68,7 @@ def require_generative(checkpoint: Checkpoint) -> None:
         getattr(config, "auto_map", None) or ()
     ):
         return  # says so itself
-    if type(config) in auto_class._model_mapping and (
+    if model_class(auto_class, config) is not None and (
         config.is_encoder_decoder
         or is_decoder(config)
         or getattr(config, "is_decoder", False)
@@ -208,7 +209,7 @@ def _read(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     file = checkpoint.gguf_file
     path = None if file is None else Path(checkpoint.folder) / file
     try:
-        with quiet(), reading_gguf(path, last=True):
+        with quiet(), read_gguf_once(path, last=True):
             model, report = auto_class.from_pretrained(
                 checkpoint.folder,
                 config=copy.deepcopy(checkpoint.config),

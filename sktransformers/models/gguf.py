@@ -1,16 +1,9 @@
 """GGUF: a configuration, a tokenizer and quantized weights in one file.
 
-transformers reads such a file with the gguf package, which takes one pass over it for
-each of the three, in Python, and one table of names for each module of the model. Here
-one of each has to do.
+:func:`sktransformers._compat.read_gguf_once` has the gguf package read it once.
 """
 
-import contextlib
-import functools
-import importlib
 import importlib.util
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import transformers
@@ -73,46 +66,3 @@ def name_special_tokens(tokenizer: Any, config: Any) -> None:
             token = tokenizer.convert_ids_to_tokens(token_id)
             if getattr(tokenizer, f"{kind}_token") != token:
                 setattr(tokenizer, f"{kind}_token", token)
-
-
-@contextlib.contextmanager
-def reading_gguf(path: Path | None, *, last: bool = False) -> Iterator[None]:
-    """Have the gguf package read a file once, and without a progress bar.
-
-    What it read stays in memory until a ``last`` use. To be used where threads take
-    turns, since names in that package and in transformers are replaced meanwhile.
-
-    Parameters
-    ----------
-    path : Path or None
-        The file; None changes nothing.
-    last : bool, default=False
-        Whether to forget afterwards what was read.
-    """
-    if path is None:
-        yield
-        return
-    gguf = importlib.import_module("gguf")
-    reader_of, stamp = gguf.GGUFReader, path.stat().st_mtime_ns
-    replacements = [
-        (gguf, "GGUFReader", lambda file: _read(reader_of, str(file), stamp)),
-        (gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
-    ]
-    module = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
-    if hasattr(module, "tqdm"):
-        replacements.append((module, "tqdm", lambda items, **_options: items))
-    originals = [getattr(owner, name) for owner, name, _ in replacements]
-    for owner, name, replacement in replacements:
-        setattr(owner, name, replacement)
-    try:
-        yield
-    finally:
-        for (owner, name, _), original in zip(replacements, originals, strict=True):
-            setattr(owner, name, original)
-        if last:
-            _read.cache_clear()
-
-
-@functools.lru_cache(maxsize=1)
-def _read(reader_of: Any, file: str, _stamp: int) -> Any:
-    return reader_of(file)

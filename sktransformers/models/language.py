@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .._compat import with_submodule
+
 
 class LanguageModel(nn.Module):
     """A model that writes: outputs are the scores of the next token at positions.
@@ -56,10 +58,7 @@ def _read_at(model: Any, positions: torch.Tensor) -> Any:
     output = model.get_output_embeddings()
     for name, child in model.named_children():
         if child is output:
-            parts = {**model._modules, name: _AtPositions(output, positions)}
-            twin = object.__new__(type(model))
-            twin.__dict__.update(model.__dict__, _modules=parts)
-            return twin
+            return with_submodule(model, name, _AtPositions(output, positions))
     return model
 
 

@@ -25,11 +25,12 @@ from transformers import (
     AutoTokenizer,
 )
 
+from .._compat import model_class, read_gguf_once, supports_sdpa
 from ..exceptions import HeadMismatchError, ModelFormatError, ModelNotFoundError
 from . import hub
 from .embedded import EMBEDDED, find_embedded
 from .files import forget_folder, missing_part, name_model, quiet
-from .gguf import gguf_options, name_special_tokens, reading_gguf, require_reader
+from .gguf import gguf_options, name_special_tokens, require_reader
 from .remote_code import (
     advice_on_code,
     brings_code,
@@ -211,7 +212,7 @@ def load_module(
     file = checkpoint.gguf_file
     path = None if file is None else Path(checkpoint.folder) / file
     try:
-        with quiet(), reading_gguf(path, last=True):
+        with quiet(), read_gguf_once(path, last=True):
             module, report = auto_class.from_pretrained(
                 checkpoint.folder,
                 config=config,
@@ -295,7 +296,7 @@ def _read(
     options |= {"local_files_only": True, "trust_remote_code": trust_remote_code}
     path = None if gguf_file is None else Path(folder) / gguf_file
     try:
-        with quiet(), reading_gguf(path):
+        with quiet(), read_gguf_once(path):
             config = AutoConfig.from_pretrained(folder, **options)
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         if gguf_file is not None:
@@ -311,7 +312,7 @@ def _read(
     if backend is not None:  # some are saved with both switched on
         backend.no_truncation()
         backend.no_padding()
-    config._name_or_path = name
+    config.name_or_path = name
     forget_folder(tokenizer, folder, name)
     return Checkpoint(
         name,
@@ -365,9 +366,7 @@ def _pooling_of(settings: dict[str, Any]) -> str | None:
 
 def attention_for(auto_class: Any, config: Any) -> str:
     """Name the implementation, lest a configuration name code to fetch."""
-    architecture = auto_class._model_mapping.get(type(config), None)
-    supported = getattr(architecture, "_supports_sdpa", False)
-    return "sdpa" if supported else "eager"
+    return "sdpa" if supports_sdpa(model_class(auto_class, config)) else "eager"
 
 
 def _pad_id(tokenizer: Any) -> int:

@@ -11,11 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-)
 
+from .._compat import model_types, set_activation_checkpointing
 from .loading import Checkpoint, load_module
 
 _NEW_HEAD_DROPOUT = 0.1
@@ -138,8 +135,7 @@ def is_decoder(config: Any) -> bool:
     """Whether a model reads from left to right, as GPT-2 does."""
     # BERT's kind can be used for both, and was trained to fill in masked words.
     kind = config.model_type
-    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not masked
+    return kind in model_types("CAUSAL_LM") and kind not in model_types("MASKED_LM")
 
 
 def choose_pooling(checkpoint: Checkpoint, pooling: str) -> str:
@@ -265,16 +261,7 @@ def set_checkpointing(model: PooledModel | ArchitectureModel, *, active: bool) -
     active : bool
         Whether to recompute.
     """
-    encoder = model.encoder
-    # Newer releases of transformers say activation, older ones gradient checkpointing.
-    kind = "gradient"
-    if hasattr(encoder, "activation_checkpointing_enable"):
-        kind = "activation"
-    if active:
-        getattr(encoder, f"{kind}_checkpointing_enable")({"use_reentrant": False})
-        encoder.disable_input_require_grads()  # hooks that cannot be pickled, needless
-    else:
-        getattr(encoder, f"{kind}_checkpointing_disable")()
+    set_activation_checkpointing(model.encoder, active=active)
 
 
 def layers_of(encoder: nn.Module) -> nn.ModuleList:

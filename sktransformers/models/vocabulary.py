@@ -98,7 +98,7 @@ def _owns(module: nn.Module, parameter: nn.Parameter) -> bool:
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put a module in another's place, wherever that is held."""
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):
-            if child is old:
-                setattr(parent, name, new)
+    for path, child in list(model.named_modules(remove_duplicate=False)):
+        if child is old:
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, new)

@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+from .._compat import validate_parameters
 from .._writing import Layout
 from ..engine import hardware
 from ..exceptions import ModelFormatError
@@ -87,7 +88,7 @@ def _make(cls: Any, state: State, where: Path) -> Any:
     # A file must not decide whether strangers' code runs, in a later fit even.
     estimator = cls(**{**state.parameters, "trust_remote_code": False})
     try:
-        estimator._validate_params()
+        validate_parameters(estimator)
     except ValueError as error:
         raise ModelFormatError(f"{where}: parameters: {error}") from error
     return estimator

@@ -20,6 +20,7 @@ from transformers import (
     GenerationConfig,
 )
 
+from .._compat import model_class
 from ..engine.start import standardize_head
 from ..exceptions import ModelFormatError
 from ..models.adapters import has_adapter
@@ -172,9 +173,7 @@ def _write_lower_half(folder: Path, encoder: Any) -> None:
     for name, tensor in whole.state_dict(keep_vars=True).items():
         if tensor is shared and "." in name and not name.startswith("decoder."):
             tensors.setdefault(name, encoder.get_input_embeddings().weight)
-    kind = AutoModelForTextEncoding._model_mapping.get(
-        type(encoder.config), type(whole)
-    )
+    kind = model_class(AutoModelForTextEncoding, encoder.config) or type(whole)
     encoder.config.architectures = [kind.__name__]
     encoder.config.save_pretrained(folder)
     write_tensors(folder / WEIGHTS, tensors)

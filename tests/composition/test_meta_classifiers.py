@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from composition.cells import COLUMN, ROWS, cell
+from conftest import assert_close
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
@@ -104,7 +105,8 @@ def test_boosting(quick, column, y):
     assert 0 < is_wrong.mean() < 0.5
     weights = np.where(is_wrong, (1 - is_wrong.mean()) / is_wrong.mean(), 1)
     by_hand = clone(second).fit(array, y, sample_weight=weights / weights.sum())
-    assert_allclose(second.predict_proba(array), by_hand.predict_proba(array))
+    # The weights by hand are rounded otherwise.
+    assert_close(second.predict_proba(array), by_hand.predict_proba(array), rtol=1e-4)
     assert boost.score(column, y) > 0.7
 
 

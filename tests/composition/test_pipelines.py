@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from composition.cells import cell
+from conftest import assert_close
 from numpy.testing import assert_allclose
 from sklearn import config_context
 from sklearn.base import clone
@@ -81,7 +82,7 @@ def test_a_text_column_of_a_table(quick, X, y):
     transformed = columns.transform(shuffled)
     assert transformed.index.equals(shuffled.index)
     embeddings = clone(quick).fit(X, y).transform(shuffled["text"])
-    assert_allclose(transformed.iloc[:, :16], embeddings, atol=1e-6)
+    assert_close(transformed.iloc[:, :16], embeddings)
 
 
 @cell("FrozenEstimator", shows="a fitted model feeds another and stays as it was")
