@@ -21,6 +21,7 @@ from sktransformers._prediction import to_tensors
 from sktransformers.engine.optimization import make_schedule
 from sktransformers.engine.training import Batch, Trainer
 from sktransformers.models.attention import PLAIN, set_attention
+from sktransformers.models.dropout import set_fast_dropout
 from sktransformers.models.loading import find_checkpoint
 from sktransformers.models.modules import build
 from sktransformers.models.vocabulary import compact_vocabulary
@@ -91,8 +92,7 @@ class MasterTrainer(Trainer):
     def step(self, batches: list[Batch]) -> float:
         """Make one step; gradients and weights go from one copy to the other."""
         (batch,) = batches
-        with self._dropout:
-            outputs = self.model(**batch.inputs).float()
+        outputs = self.model(**batch.inputs).float()
         loss = self.loss(outputs, batch.targets) @ batch.weights
         loss.backward()
         used = [(master, low) for master, low in self._pairs if low.grad is not None]
@@ -117,6 +117,7 @@ def make_trainer(rung: Rung, encoding: Encoding, n_classes: int) -> Trainer:
             checkpoint, n_outputs=n_classes, pooling="mean", dtype=torch.float32
         )
     set_attention(model, rung.attention)
+    set_fast_dropout(model, active=rung.fast_dropout)
     if rung.compact:
         compact_vocabulary(model, model.encoder, encoding.ids.values)
     model.train()
@@ -130,7 +131,6 @@ def make_trainer(rung: Rung, encoding: Encoding, n_classes: int) -> Trainer:
         device=CPU,
         precision=rung.precision,
         max_grad_norm=1.0,
-        fast_dropout=rung.fast_dropout,
     )
 
 

@@ -40,6 +40,7 @@ from .engine.training import (
 )
 from .models.adapters import add_adapter, freeze_base, has_adapter
 from .models.attention import set_attention, training_attention
+from .models.dropout import set_fast_dropout
 from .models.frozen import FrozenBottom, split_frozen
 from .models.language import LanguageModel
 from .models.loading import Checkpoint
@@ -215,6 +216,9 @@ class Fit:
             model,
             training_attention(model.encoder.config, self.device, encoding.lengths),
         )
+        # A compiled model draws its masks in compiled code.
+        is_on_cpu = self.device.type == "cpu"
+        set_fast_dropout(model, active=is_on_cpu and not params.compile)
         is_writer = isinstance(model, LanguageModel)  # which predicts every token
         # What goes on from an optimizer's state needs all the rows that it has.
         if not (is_writer or self.one_epoch or self.optimizer_state is not None):
@@ -224,6 +228,7 @@ class Fit:
     def _prepare_for_use(self, model: Model) -> None:
         """Undo what serves the training alone."""
         expand_vocabulary(model)
+        set_fast_dropout(model, active=False)
         set_attention(model, self.attention)
         if self.estimator.gradient_checkpointing:
             set_checkpointing(model, active=False)
@@ -337,8 +342,6 @@ class Fit:
             precision=self.precision,
             max_grad_norm=params.max_grad_norm,
             compile=params.compile,
-            fast_dropout=self.device.type == "cpu"
-            and not (params.compile or params.gradient_checkpointing),
             n_parts=params.gradient_accumulation_steps,
         )
 

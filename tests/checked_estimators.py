@@ -14,6 +14,7 @@ SETTINGS = {
     "max_new_tokens": 4,
     "pooling": "mean",  # a head of this kind has learned something at once
     "device": "cpu",
+    "precision": "float32",
     "random_state": 0,
 }
 

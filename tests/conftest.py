@@ -13,7 +13,7 @@ VOCABULARY = (
 POSITIVE = VOCABULARY[:5]
 NEGATIVE = VOCABULARY[5:10]
 NEUTRAL = VOCABULARY[10:]
-LAYERS = 2
+LAYERS = 1  # tests of single layers ask for two
 WIDTH = 16
 
 
@@ -89,14 +89,14 @@ def make_word_tokenizer(kind):
     )
 
 
-def make_config(architecture, n_tokens, **overrides):
+def make_config(architecture, n_tokens, *, layers=LAYERS, **overrides):
     """Return the configuration of a tiny model."""
     import transformers
 
     shared = {"vocab_size": n_tokens, **overrides}
     encoder = {
         "hidden_size": WIDTH,
-        "num_hidden_layers": LAYERS,
+        "num_hidden_layers": layers,
         "num_attention_heads": 2,
         "intermediate_size": 2 * WIDTH,
     }
@@ -111,7 +111,7 @@ def make_config(architecture, n_tokens, **overrides):
         case "distilbert":
             return transformers.DistilBertConfig(
                 dim=WIDTH,
-                n_layers=LAYERS,
+                n_layers=layers,
                 n_heads=2,
                 hidden_dim=2 * WIDTH,
                 max_position_embeddings=64,
@@ -121,7 +121,7 @@ def make_config(architecture, n_tokens, **overrides):
         case "gpt2":
             return transformers.GPT2Config(
                 n_embd=WIDTH,
-                n_layer=LAYERS,
+                n_layer=layers,
                 n_head=2,
                 n_positions=64,
                 bos_token_id=0,
@@ -189,6 +189,15 @@ def tiny_models(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def two_layer_models(tmp_path_factory):
+    """Return the directory of a model of two layers, of each architecture."""
+    return {
+        name: save_tiny_model(tmp_path_factory.mktemp(name), name, layers=2)
+        for name in TOKENIZER_OF
+    }
+
+
+@pytest.fixture(scope="session")
 def sentences():
     """Return 64 sentences and their labels, half "neg" and half "pos"."""
     return make_sentences(64)
@@ -211,10 +220,11 @@ def tiny_classifier(tiny_model):
 
     return TransformerClassifier(
         tiny_model,
-        max_epochs=4,
+        max_epochs=2,
         batch_size=16,
         learning_rate=1e-3,
         device="cpu",
+        precision="float32",
         random_state=0,
     )
 
@@ -231,6 +241,7 @@ def fitted_classifier(tiny_model, sentences):
         batch_size=16,
         learning_rate=3e-3,
         device="cpu",
+        precision="float32",
         random_state=0,
     ).fit(X, y)
 

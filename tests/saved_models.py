@@ -23,7 +23,13 @@ NUMBERS = [100.0 * len(text) for text in X]
 INDICATORS = np.array(
     [[y == "pos", "film" in x, "plot" in x] for x, y in zip(X, Y, strict=True)]
 )
-PARAMS = {"max_epochs": 1, "learning_rate": 1e-2, "device": "cpu", "random_state": 0}
+PARAMS = {
+    "max_epochs": 1,
+    "learning_rate": 1e-2,
+    "device": "cpu",
+    "precision": "float32",
+    "random_state": 0,
+}
 
 
 def save_writer(directory, kind):

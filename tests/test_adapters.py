@@ -20,6 +20,7 @@ PARAMS = {
     "batch_size": 16,
     "learning_rate": 1e-2,
     "device": "cpu",
+    "precision": "float32",
     "random_state": 0,
     "lora_rank": 2,
 }

@@ -44,6 +44,12 @@ class PropagatedRecorder(Recorder):
     max_propagation_depth = None
 
 
+@pytest.fixture
+def tiny_classifier(tiny_classifier):
+    """Return a classifier that makes four epochs of four steps."""
+    return tiny_classifier.set_params(max_epochs=4)
+
+
 def test_a_fit_has_epochs_which_have_steps(tiny_classifier, sentences):
     recorder = Recorder()
     tiny_classifier.set_callbacks(recorder).set_params(max_epochs=2).fit(*sentences)

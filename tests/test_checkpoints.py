@@ -59,7 +59,9 @@ def after_each_step(monkeypatch):
 @pytest.fixture
 def watched(tiny_classifier, tmp_path):
     """Return an unfitted classifier of 4 epochs and 16 steps, with dropout."""
-    return tiny_classifier.set_params(checkpoint_dir=tmp_path / "checkpoints")
+    return tiny_classifier.set_params(
+        max_epochs=4, checkpoint_dir=tmp_path / "checkpoints"
+    )
 
 
 def interrupt(estimator, at, X, y):
@@ -82,7 +84,7 @@ def assert_equal_fits(one, other):
             assert ours[name] == theirs[name]
 
 
-@pytest.mark.parametrize("at", [2, 4, 5, 11, 16])
+@pytest.mark.parametrize("at", [2, 5, 16])
 def test_going_on_is_bit_equal_to_never_having_stopped(at, watched, sentences):
     X, y = sentences
     expected = clone(watched).set_params(checkpoint_dir=None).fit(X, y)

@@ -50,7 +50,7 @@ def word_model(tmp_path_factory):
 def battery(**params):
     """Return a classifier for the battery; its model is filled in by the tests."""
     return NumbersClassifier(
-        "word_model", max_epochs=2, learning_rate=1e-3, device="cpu", **params
+        "word_model", max_epochs=1, learning_rate=1e-3, device="cpu", **params
     )
 
 

@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from sktransformers.engine import hardware, inference
 from sktransformers.engine import start as start_module
-from sktransformers.engine.dropout import FastDropout
 from sktransformers.engine.optimization import make_optimizer, make_schedule
 from sktransformers.engine.start import start_head
 from sktransformers.engine.training import Batch, BestWeights, Trainer, train
@@ -22,6 +21,7 @@ from sktransformers.exceptions import (
     OutOfMemoryError,
     SktransformersError,
 )
+from sktransformers.models.dropout import fast_dropout, set_fast_dropout
 
 CPU = torch.device("cpu")
 BATCH = 4
@@ -109,7 +109,6 @@ def make_trainer(
     kind="linear",
     precision="float32",
     max_grad_norm=1.0,
-    fast_dropout=False,
 ):
     if optimizer is None:
         optimizer = make_optimizer(model, model.head, weight_decay=0.1, **RATES)
@@ -121,7 +120,6 @@ def make_trainer(
         device=CPU,
         precision=precision,
         max_grad_norm=max_grad_norm,
-        fast_dropout=fast_dropout,
     )
 
 
@@ -166,16 +164,17 @@ def ten_lines(model, x, targets, weights, n_epochs, n_parts):
 
 @pytest.mark.parametrize("n_parts", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("fast_dropout", [False, True])
-def test_training_is_the_textbooks_loop_bit_for_bit(n_parts, dtype, fast_dropout):
-    mode = FastDropout() if fast_dropout else contextlib.nullcontext()
+@pytest.mark.parametrize("is_fast", [False, True])
+def test_training_is_the_textbooks_loop_bit_for_bit(n_parts, dtype, is_fast):
     x, targets, weights = make_data(dtype=dtype)
     expected, model = Toy(dtype=dtype), Toy(dtype=dtype)
-    with hardware.isolated_rng(3, CPU), mode:
+    for each in (expected, model):
+        set_fast_dropout(each, active=is_fast)
+    with hardware.isolated_rng(3, CPU):
         losses = ten_lines(expected, x, targets, weights, n_epochs=2, n_parts=n_parts)
     with hardware.isolated_rng(3, CPU):
         history = train(
-            make_trainer(model, fast_dropout=fast_dropout),
+            make_trainer(model),
             make_epoch(x, targets, weights, n_parts=n_parts),
             Recorder(model),
             max_epochs=2,
@@ -725,8 +724,8 @@ def test_predictions_in_lower_precision_are_float32():
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_dropout_drops_a_share_and_keeps_the_mean(p, dtype):
     x = torch.ones(400, 501, dtype=dtype, requires_grad=True)
-    with hardware.isolated_rng(0, CPU), FastDropout():
-        first, second = (functional.dropout(x, p) for _ in range(2))
+    with hardware.isolated_rng(0, CPU):
+        first, second = (fast_dropout(x, p, training=True) for _ in range(2))
     dropped = first == 0
     n = x.numel()
     for share in (dropped, dropped[0::2], dropped[:, 1::2]):
@@ -747,18 +746,20 @@ def test_dropout_drops_a_share_and_keeps_the_mean(p, dtype):
 def test_dropout_is_repeatable_and_off_in_evaluation():
     x = torch.randn(3, 7, 5)
     layer = nn.Dropout(0.5)
-    with FastDropout():
-        with hardware.isolated_rng(1, CPU):
-            first = layer(x)
-        with hardware.isolated_rng(1, CPU):
-            again = layer(x)
-        assert torch.equal(first, again)
-        assert torch.equal(layer.eval()(x), x)
-        assert torch.equal(functional.dropout(x, 0.0), x)
-        assert not functional.dropout(x, 1.0).any()
-        assert functional.dropout(x[:0], 0.5).shape == (0, 7, 5)
+    set_fast_dropout(layer, active=True)
     with hardware.isolated_rng(1, CPU):
-        assert not torch.equal(functional.dropout(x, 0.5), first)
+        first = layer(x)
+    with hardware.isolated_rng(1, CPU):
+        again = layer(x)
+    assert torch.equal(first, again)
+    assert torch.equal(layer.eval()(x), x)
+    assert torch.equal(fast_dropout(x, 0.0, training=True), x)
+    assert not fast_dropout(x, 1.0, training=True).any()
+    assert fast_dropout(x[:0], 0.5, training=True).shape == (0, 7, 5)
+    set_fast_dropout(layer.train(), active=False)
+    assert type(layer) is nn.Dropout
+    with hardware.isolated_rng(1, CPU):
+        assert not torch.equal(layer(x), first)
 
 
 OUT_OF_MEMORY = [

@@ -32,7 +32,10 @@ def exact_models(tmp_path_factory):
     """Return the directory of a tiny model of each architecture, without dropout."""
     return {
         name: save_tiny_model(
-            tmp_path_factory.mktemp(name), name, **dict.fromkeys(DROPOUTS[name], 0.0)
+            tmp_path_factory.mktemp(name),
+            name,
+            layers=2,
+            **dict.fromkeys(DROPOUTS[name], 0.0),
         )
         for name in TOKENIZER_OF
     }
@@ -183,10 +186,10 @@ def test_the_same_where_a_fit_goes_on(
 
 @pytest.mark.parametrize("architecture", TOKENIZER_OF)
 def test_what_memory_allows_does_not_change_the_result(
-    architecture, classifier, tiny_models, sentences, monkeypatch
+    architecture, classifier, two_layer_models, sentences, monkeypatch
 ):
     X, y = sentences
-    classifier.set_params(model=tiny_models[architecture])
+    classifier.set_params(model=two_layer_models[architecture])
     kept = clone(classifier).fit(X, y)  # with dropout
     monkeypatch.setattr(frozen, "_MOST_BYTES", 1000)
     bottom, _ = count_rows(monkeypatch, classifier, X, y)

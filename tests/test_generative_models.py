@@ -13,10 +13,11 @@ from conftest import make_word_tokenizer, save_tiny_model
 from generation_models import EOS, START, WIDTH, make_generative
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from sktransformers import _compat
 from sktransformers.engine.choosing import Settings
 from sktransformers.engine.generation import generate, stream
 from sktransformers.exceptions import ModelFormatError, ModelNotFoundError
-from sktransformers.models import generative, gguf, hub, loading
+from sktransformers.models import generative, hub, loading
 from sktransformers.models.embedded import EMBEDDED, find_embedded
 from sktransformers.models.files import quiet
 from sktransformers.models.generative import conventions_of, load_generative
@@ -297,7 +298,7 @@ def test_the_gguf_package_is_left_as_it_was(gguf_file):
     with pytest.raises(ModelFormatError):
         load(gguf_file)
     assert [getattr(owner, name) for owner, name in names] == before
-    assert gguf._read.cache_info().currsize == 0
+    assert _compat._read_gguf.cache_info().currsize == 0
 
 
 @needs_gguf

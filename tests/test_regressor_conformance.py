@@ -36,7 +36,7 @@ def word_model(tmp_path_factory):
 def battery(**params):
     """Return a regressor for the battery; its model is filled in by the tests."""
     return NumbersRegressor(
-        "word_model", max_epochs=2, learning_rate=1e-3, device="cpu", **params
+        "word_model", max_epochs=1, learning_rate=1e-3, device="cpu", **params
     )
 
 
@@ -44,10 +44,11 @@ def run(check, estimator, model):
     """Run a check; the one that asks for an R^2 above 0.5 gets steps to learn it in."""
     estimator.set_params(model=model)
     if "check_regressors_train" in str(check):
-        estimator.set_params(max_epochs=10, batch_size=32)
+        estimator.set_params(max_epochs=5, batch_size=32, learning_rate=3e-3)
     check(estimator)
 
 
+@pytest.mark.slow  # differs from the classifier's in nothing that float64 does not show
 @parametrize_with_checks(
     [battery()],
     expected_failed_checks=lambda estimator: DEFAULT_FAILURES,
@@ -66,6 +67,7 @@ def test_scikit_learns_checks_in_exact_arithmetic(
     run(check, estimator, word_model)
 
 
+@pytest.mark.slow  # of the mixins, as for the classifier
 @pytest.mark.parametrize("check", FURTHER_CHECKS, ids=lambda check: check.__name__)
 def test_scikit_learns_checks_of_its_own_estimators(check, word_model):
     check("NumbersRegressor", battery().set_params(model=word_model))

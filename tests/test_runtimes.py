@@ -69,41 +69,47 @@ def fit(model, X, y, **params):
     )
 
 
-@pytest.mark.parametrize(
-    ("backend", "methods"),
-    [
-        pytest.param(
-            "openvino",
-            ["predict_proba", "decision_function", "transform"],
-            marks=needs("openvino"),
-        ),
-        pytest.param("onnx", ["predict_proba"], marks=needs("onnx")),
-        pytest.param("onnx", ["transform"], marks=[needs("onnx"), pytest.mark.slow]),
-    ],
-)
-def test_the_answers_are_those_of_torch(backend, methods, classifier, monkeypatch):
+@needs_openvino
+def test_openvino_answers_as_torch_does(classifier, monkeypatch, capfd):
     expected = copy.deepcopy(classifier)
-    assert classifier.accelerate_inference(backend) is classifier
+    assert classifier.accelerate_inference("openvino") is classifier
     np.testing.assert_array_equal(classifier.predict(TEXTS), expected.predict(TEXTS))
-    for method in methods:
-        answers = getattr(classifier, method)(TEXTS)
-        np.testing.assert_allclose(answers, getattr(expected, method)(TEXTS), **CLOSE)
-
-    alone = [classifier.predict_proba([text])[0] for text in TEXTS]
+    for params in ({}, {"long_text": "window", "max_length": 12}):
+        for estimator in (classifier, expected):
+            estimator.set_params(**params)
+        for method in ("predict_proba", "decision_function", "transform"):
+            answers = getattr(classifier, method)(TEXTS)
+            wanted = getattr(expected, method)(TEXTS)
+            np.testing.assert_allclose(answers, wanted, **CLOSE)
     together = classifier.predict_proba(TEXTS)
+    alone = [classifier.predict_proba([text])[0] for text in TEXTS]
     np.testing.assert_allclose(alone, together, rtol=0, atol=1e-5)
+
+    texts = [TEXTS[i:] + ["good " * i] for i in range(6)]
+    wanted = [expected.transform(X) for X in texts]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(5):
+            found = pool.map(classifier.transform, texts)
+            for one, other in zip(found, wanted, strict=True):
+                np.testing.assert_allclose(one, other, **CLOSE)
 
     monkeypatch.setattr(classifier.model_, "forward", None)
     np.testing.assert_array_equal(classifier.predict_proba(TEXTS), together)
+    assert capfd.readouterr() == ("", "")
 
 
+@needs("onnx")
 @pytest.mark.parametrize(
-    "backend",
-    [
-        pytest.param("openvino", marks=needs_openvino),
-        pytest.param("onnx", marks=[needs("onnx"), pytest.mark.slow]),
-    ],
+    "method", ["predict_proba", pytest.param("transform", marks=pytest.mark.slow)]
 )
+def test_onnx_runtime_answers_as_torch_does(method, classifier):
+    expected = getattr(classifier, method)(TEXTS)
+    classifier.accelerate_inference("onnx")
+    np.testing.assert_allclose(getattr(classifier, method)(TEXTS), expected, **CLOSE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "gpt2", "modernbert"])
 def test_other_architectures(kind, backend, tiny_models, sentences):
     classifier = fit(tiny_models[kind], *sentences)
@@ -127,15 +133,6 @@ def test_pairs_with_several_labels(tiny_model, sentences):
 
 
 @needs_openvino
-def test_windows(classifier):
-    classifier.set_params(long_text="window", max_length=12)
-    expected = classifier.predict_proba(TEXTS), classifier.transform(TEXTS)
-    classifier.accelerate_inference("openvino")
-    np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected[0], **CLOSE)
-    np.testing.assert_allclose(classifier.transform(TEXTS), expected[1], **CLOSE)
-
-
-@needs_openvino
 def test_bfloat16_is_near_and_float32_is_nearer(classifier):
     expected = classifier.predict_proba(TEXTS)
     classifier.accelerate_inference("openvino")
@@ -153,13 +150,13 @@ def test_bfloat16_is_near_and_float32_is_nearer(classifier):
         assert exact < near
 
 
-@needs_openvino
-def test_nothing_is_said(classifier, capfd):
-    classifier.accelerate_inference("openvino").transform(TEXTS)
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("openvino", marks=needs_openvino),
+        pytest.param("onnx", marks=[needs("onnx"), pytest.mark.slow]),
+    ],
+)
 def test_nothing_is_written_or_reported(backend, tmp_path):
     """Both libraries would leave the files of their telemetry."""
     program = """
@@ -238,19 +235,6 @@ def test_torch_predicts_where_the_parameters_are_others(classifier, fake):
     assert fake == []
     classifier.set_params(inference_precision=None).predict(TEXTS)
     assert fake
-
-
-@needs_openvino
-def test_threads_may_predict_at_once(classifier):
-    texts = [TEXTS[i:] + ["good " * i] for i in range(6)]
-    expected = [classifier.transform(X) for X in texts]
-    classifier.accelerate_inference("openvino")
-    with ThreadPoolExecutor(6) as pool:
-        for _ in range(5):
-            for got, wanted in zip(
-                pool.map(classifier.transform, texts), expected, strict=True
-            ):
-                np.testing.assert_allclose(got, wanted, **CLOSE)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnx"])

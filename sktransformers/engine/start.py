@@ -62,7 +62,8 @@ def start_head(
         penalty = _choose_penalty(
             rows, targets, weights, loss, head.out_features, penalty or _PENALTIES
         )
-    weight, bias = _solve(rows, targets, weights, loss, head.out_features, penalty)
+    solution = _solve(rows, targets, weights[None], loss, head.out_features, penalty)
+    weight, bias = (tensor[0] for tensor in solution)
     with torch.no_grad():
         head.weight.copy_(weight / scale)
         if head.bias is not None:
@@ -100,26 +101,25 @@ def _choose_penalty(
     order = torch.randperm(len(rows))[:_MOST_ROWS].to(rows.device)
     if len(order) < 2 * _N_FOLDS:
         return penalties[0]
-    losses = torch.zeros(len(penalties), dtype=rows.dtype)
-    for fold in range(_N_FOLDS):
-        held_out = order[fold::_N_FOLDS]
-        kept = torch.cat([order[i::_N_FOLDS] for i in range(_N_FOLDS) if i != fold])
-        solution = None
-        for number, penalty in enumerate(penalties):
-            solution = _solve(
-                rows[kept],
-                targets[kept],
-                weights[kept],
-                loss,
-                n_outputs,
-                penalty,
-                start=solution,
-            )
-            outputs = rows[held_out] @ solution[0].T + solution[1]
-            losses[number] += (
-                loss(outputs, targets[held_out]) @ weights[held_out]
-            ).cpu()
-    return penalties[int(losses.argmin())]
+    fold_of_row = torch.arange(len(order), device=rows.device) % _N_FOLDS
+    folds = torch.arange(_N_FOLDS, device=rows.device)[:, None]
+    held_out = weights[order] * (fold_of_row == folds)
+    kept = weights[order] - held_out
+    losses, solution = [], None
+    for penalty in penalties:
+        solution = _solve(
+            rows[order],
+            targets[order],
+            kept,
+            loss,
+            n_outputs,
+            penalty,
+            start=solution,
+        )
+        with torch.no_grad():
+            fold_losses = _losses(*solution, rows[order], targets[order], loss)
+        losses.append(float((fold_losses * held_out).sum()))
+    return penalties[int(np.argmin(losses))]
 
 
 def _solve(
@@ -131,9 +131,36 @@ def _solve(
     penalty: float,
     start: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weight and bias of the regularized linear model."""
+    """Fit regularized linear models to the same rows, one for each set of weights.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n_rows, n_features)
+        Features.
+    targets : Tensor of shape (n_rows, ...)
+        Second argument of ``loss``.
+    weights : Tensor of shape (n_models, n_rows)
+        Weights of the rows for each model. The models are solved for together, which
+        takes hardly longer than one of them.
+    loss : callable
+        As for :func:`start_head`.
+    n_outputs : int
+        Outputs of a model.
+    penalty : float
+        Strength of the regularization.
+    start : tuple of Tensor or None, default=None
+        Weights and biases to start from. None: zeros.
+
+    Returns
+    -------
+    weight : Tensor of shape (n_models, n_outputs, n_features)
+        Weights of the models.
+    bias : Tensor of shape (n_models, n_outputs)
+        Their biases.
+    """
     if start is None:
-        start = rows.new_zeros(n_outputs, rows.shape[1]), rows.new_zeros(n_outputs)
+        shape = len(weights), n_outputs
+        start = rows.new_zeros(*shape, rows.shape[1]), rows.new_zeros(*shape)
     weight, bias = (tensor.clone().requires_grad_() for tensor in start)
     solver = torch.optim.LBFGS(
         [weight, bias],
@@ -142,15 +169,31 @@ def _solve(
         tolerance_change=1e-7,
         line_search_fn="strong_wolfe",
     )
+    totals = weights.sum(dim=1)
 
     def objective() -> torch.Tensor:
         solver.zero_grad()
-        fit = loss(rows @ weight.T + bias, targets) @ weights
-        size = penalty * weight.square().sum() + _BIAS_PENALTY * bias.square().sum()
-        value = (fit + size / 2) / weights.sum()
+        fit = (_losses(weight, bias, rows, targets, loss) * weights).sum(dim=1)
+        size = penalty * weight.square().sum(dim=(1, 2))
+        size = size + _BIAS_PENALTY * bias.square().sum(dim=1)
+        value = ((fit + size / 2) / totals).sum()
         value.backward()
         return value
 
     with torch.enable_grad():
         solver.step(objective)
     return weight.detach(), bias.detach()
+
+
+def _losses(
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    rows: torch.Tensor,
+    targets: torch.Tensor,
+    loss: Loss,
+) -> torch.Tensor:
+    """Return the losses of all models, of shape (n_models, n_rows)."""
+    n_models = len(weight)
+    outputs = rows @ weight.transpose(1, 2) + bias[:, None]
+    repeated = targets.repeat(n_models, *[1] * (targets.ndim - 1))
+    return loss(outputs.flatten(0, 1), repeated).view(n_models, len(rows))

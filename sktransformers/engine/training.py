@@ -4,7 +4,6 @@ Knows nothing of text, labels or scikit-learn. What a batch is, what the loss is
 what happens after an epoch come in as arguments.
 """
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,6 @@ import torch
 from torch import nn
 
 from ..exceptions import DivergenceError, OutOfMemoryError
-from .dropout import FastDropout
 from .hardware import autocast, free_memory, is_out_of_memory, trim_heap
 
 
@@ -91,9 +89,6 @@ class Trainer:
         Gradients are scaled down to this norm; None leaves them.
     compile : bool, default=False
         Whether to call the model through :func:`torch.compile`.
-    fast_dropout : bool, default=False
-        Whether to draw dropout by :class:`FastDropout`: on a CPU, in a model that is
-        neither compiled nor runs its forward pass again in the backward one.
     n_parts : int, default=1
         Micro-batches of a step. Doubled where a device has not enough memory.
     """
@@ -106,14 +101,10 @@ class Trainer:
     precision: str
     max_grad_norm: float | None
     compile: bool = False
-    fast_dropout: bool = False
     n_parts: int = 1
 
     def __post_init__(self) -> None:
         self._forward: Any = torch.compile(self.model) if self.compile else self.model
-        self._dropout: contextlib.AbstractContextManager[Any] = (
-            FastDropout() if self.fast_dropout else contextlib.nullcontext()
-        )
         # Half precision alone needs its loss scaled, lest small gradients vanish.
         scaled = self.precision == "float16" and self.device.type != "cpu"
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
@@ -185,7 +176,7 @@ class Trainer:
         """Return the loss of all batches, whose gradients are added up."""
         total = 0.0
         for batch in batches:
-            with self._dropout, autocast(self.device, self.precision):
+            with autocast(self.device, self.precision):
                 outputs = self._forward(**batch.inputs)
             losses = self.loss(_at_least_float32(outputs), batch.targets)
             loss = losses @ batch.weights

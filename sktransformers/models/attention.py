@@ -9,6 +9,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from .._compat import attention_implementation, eager_attention_mask
+from .dropout import fast_dropout
 from .files import quiet
 
 PLAIN = "sktransformers_plain"
@@ -77,7 +78,7 @@ def plain_attention(
                 # Not infinite: a row that sees nothing would be no numbers.
                 scores += bias.to(dtype).clamp_min(torch.finfo(dtype).min)
         shares = functional.softmax(scores, dim=-1)
-        shares = functional.dropout(shares, dropout, module.training)
+        shares = fast_dropout(shares, dropout, module.training)
         outputs = shares @ value
     return outputs.transpose(1, 2).contiguous(), None
 

@@ -244,7 +244,7 @@ class _Head(nn.Module):
 
     def __init__(self, model: PooledModel) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(model.dropout.p)
+        self.dropout = copy.deepcopy(model.dropout)
         self.head = model.head
 
     def forward(self, values: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:

@@ -35,6 +35,7 @@ def quick_regressor(tiny_model):
         batch_size=16,
         learning_rate=1e-3,
         device="cpu",
+        precision="float32",
         random_state=0,
     )
 
