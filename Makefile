@@ -8,7 +8,8 @@ CONSTRAINTS ?= constraints.txt
 LATEST ?= constraints-latest.txt
 # Options for every pip install, for example PIP_ARGS="--index-url ...".
 PIP_ARGS ?=
-# Threads of torch in each of the processes that run the quick tests.
+# Processes that run the quick tests, and threads of torch in each of them.
+WORKERS ?= auto
 THREADS ?= 1
 # Options for pytest, for example ARGS="-k windows -x".
 ARGS ?=
@@ -46,7 +47,7 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/mypy
 
 quick: $(READY) ## the quick tests alone
-	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: $(READY) ## the tests that take long
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
@@ -69,7 +70,7 @@ test-nightly: ## the quick tests with scikit-learn's nightly build, with PIP_ARG
 test-processors: $(READY) ## the quick tests as on other processors
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(MAKE) quick
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(MAKE) quick
-	$(MAKE) quick THREADS=4
+	OMP_WAIT_POLICY=PASSIVE $(MAKE) quick WORKERS=1 THREADS=4
 
 bench: $(PEERS_READY) ## speed beside the peers; five minutes with ARGS=--short
 	$(BIN)/python -m benchmarks.speed $(DATA) --peer $(PEERS)/bin/python $(ARGS)

@@ -1,13 +1,14 @@
-"""How accurate the project is beside the Trainer, with the same hyper-parameters.
+"""Compare the accuracy with the Trainer, using the same hyper-parameters.
 
-The same backbone, texts, epochs, batch size and learning rate, and several seeds, each
-with training texts and an order of its own. Our head starts from a linear model; a row
-of its own starts from a random head, as the Trainer's does::
+Both use the same backbone, texts, epochs, batch size and learning rate, and several
+seeds, each with a different training sample and order. By default sktransformers
+initializes the head by a linear model; "random head" initializes it at random, as the
+Trainer does::
 
     python -m benchmarks.accuracy path/to/data --peer .venv-peers/bin/python
 
-Rows already in the output file are not run again, so that a long run can be resumed;
-``--report`` prints the table of what is there.
+Results that are already in the output file are not computed again, so that a run can be
+resumed; ``--report`` prints the table of existing results.
 """
 
 import argparse
@@ -36,7 +37,7 @@ COLUMNS = (*KEYS, "accuracy", "seconds", "versions")
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run the missing measurements, then print the table."""
     parser = make_parser(__doc__.splitlines()[0], out="build/accuracy.csv", size=1000)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
@@ -47,7 +48,7 @@ def main() -> None:
 
 
 def missing(options: argparse.Namespace) -> Iterator[dict]:
-    """Run what the output file does not have yet; a seed's contestants take turns."""
+    """Yield the results that are not in the output file, seed by seed."""
     done = rows_done(options.out, KEYS)
     names = options.sets or (SETS if options.data else ["docstrings"])
     for name in names:
@@ -75,10 +76,10 @@ def missing(options: argparse.Namespace) -> Iterator[dict]:
 
 
 def table(path: pathlib.Path, measure: str = "accuracy") -> str:
-    """Return the table of all rows in a CSV file, as Markdown.
+    """Return the results in a CSV file as a Markdown table.
 
-    Differences from the Trainer are taken seed by seed: what the training texts of a
-    seed add to both falls out of them.
+    Differences from the Trainer are computed per seed, which cancels the effect of the
+    training sample.
     """
     frame = pd.read_csv(path)
     header = (
@@ -113,7 +114,7 @@ def table(path: pathlib.Path, measure: str = "accuracy") -> str:
 
 
 def with_error(values: pd.Series, form: str) -> str:
-    """Return a mean and its standard error."""
+    """Format the mean and its standard error."""
     values = values.dropna()
     if values.empty:
         return ""

@@ -1,4 +1,4 @@
-"""Who takes part in the speed benchmarks, work by work."""
+"""The configurations that the speed benchmark compares, by task."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ FAST_TRAINER = {
 
 
 def ours(name: str, *, is_short: bool = False, **options: Any) -> Contestant:
-    """Return the project's classifier with some options."""
+    """Return a configuration of sktransformers with the given options."""
     name = f"sktransformers, {name}" if name else "sktransformers"
     return Contestant(name, OURS, options, is_peer=False, is_short=is_short)
 
@@ -84,7 +84,7 @@ WORKS = {
     "race": RACE,
     "roofline": ROOFLINE,
 }
-# What a work's contestants are compared with, besides the project with its defaults.
+# The baseline of each task, besides sktransformers with default parameters.
 BASELINES = {
     "fit": TRAINER_DEFAULTS.name,
     "predict": PIPELINE_DEFAULTS.name,

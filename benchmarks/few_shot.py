@@ -1,11 +1,11 @@
-"""A hundred labelled texts: the defaults against SetFit, the few-shot specialist.
+"""Few-shot learning: compare the default parameters with SetFit on a hundred texts.
 
-Both fine-tune the same encoder on the same texts; they take turns, so that a busy
-moment of the machine hits both::
+Both fine-tune the same encoder on the same texts. Runs alternate, so that varying load
+on the machine affects both::
 
     python -m benchmarks.few_shot path/to/data --peer .venv-peers/bin/python
 
-Seconds are those of loading and fitting, without imports.
+Times include loading and fitting, without imports.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import pathlib
 
 import pandas as pd
 
-from sktransformers.models.embedded import find_embedded
+from sktransformers._models.bundled import find_embedded
 
 from .contestants import ours
 from .running import MODEL, Contestant, measure
@@ -25,10 +25,12 @@ THEIRS = Contestant("SetFit", "with_setfit.py")
 
 
 def main() -> None:
-    """Run all tasks and print accuracies and the ratio of the times."""
+    """Run all tasks and print accuracies and speed-ups."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="?", type=pathlib.Path)
-    parser.add_argument("--peer", required=True, help="Python that has SetFit")
+    parser.add_argument(
+        "--peer", required=True, help="Python executable of an environment with SetFit"
+    )
     parser.add_argument("--sets", nargs="+", default=["sst2", "ag_news"])
     parser.add_argument("--size", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=5)

@@ -1,8 +1,8 @@
-"""What each step of the recipe buys: milliseconds of a training step, one by one.
+"""Ablation of the training optimizations: milliseconds per training step.
 
-Every rung adds one thing to the one before; all train the same texts, and take turns.
-The last rung is one that was left out: weights in bfloat16 beside a master copy in
-float32::
+Each configuration adds one optimization to the previous one; all train on the same
+texts and alternate. The last one is not used in the package: weights in bfloat16 with a
+master copy in float32::
 
     python -m benchmarks.ladder path/to/data --sets sst2
 """
@@ -17,16 +17,16 @@ import pandas as pd
 import torch
 from torch.nn import functional
 
-from sktransformers._prediction import to_tensors
-from sktransformers.engine.optimization import make_schedule
-from sktransformers.engine.training import Batch, Trainer
-from sktransformers.models.attention import PLAIN, set_attention
-from sktransformers.models.dropout import set_fast_dropout
-from sktransformers.models.loading import find_checkpoint
-from sktransformers.models.modules import build
-from sktransformers.models.vocabulary import compact_vocabulary
-from sktransformers.text.batching import training_batches
-from sktransformers.text.encoding import Encoding, SpecialTokens, encode, tokenize
+from sktransformers._hardware.attention import PLAIN, set_attention
+from sktransformers._hardware.dropout import set_fast_dropout
+from sktransformers._hardware.vocabulary import compact_vocabulary
+from sktransformers._inference.predict import to_tensors
+from sktransformers._models.heads import build
+from sktransformers._models.loading import find_checkpoint
+from sktransformers._text.batching import training_batches
+from sktransformers._text.encoding import Encoding, SpecialTokens, encode, tokenize
+from sktransformers._training.loop import Batch, Trainer
+from sktransformers._training.optimizer import make_schedule
 
 from .texts import load_set, task_of
 
@@ -35,8 +35,8 @@ CPU = torch.device("cpu")
 
 
 @dataclasses.dataclass(frozen=True)
-class Rung:
-    """What is switched on, from the bottom of the ladder to the top."""
+class Config:
+    """A configuration of the ablation: the optimizations that are enabled."""
 
     name: str
     pooled: bool = True
@@ -48,7 +48,7 @@ class Rung:
     master: bool = False
 
 
-FIRST = Rung(
+FIRST = Config(
     "random batches, float32",
     pooled=False,
     fused=False,
@@ -59,24 +59,24 @@ FIRST = Rung(
 )
 
 
-def rungs() -> list[Rung]:
-    """Return the ladder."""
-    ladder = [FIRST]
+def configs() -> list[Config]:
+    """Return the configurations, each with one more optimization."""
+    steps = [FIRST]
     for name, change in (
-        ("batches of like length", {"pooled": True}),
+        ("batches of similar length", {"pooled": True}),
         ("fused AdamW", {"fused": True}),
         ("bfloat16", {"precision": "bfloat16"}),
-        ("attention of plain products", {"attention": PLAIN}),
+        ("attention as plain matrix products", {"attention": PLAIN}),
         ("fast dropout", {"fast_dropout": True}),
-        ("embeddings of the texts' own tokens", {"compact": True}),
-        ("left out: weights in bfloat16", {"master": True}),
+        ("only embeddings of tokens in the texts", {"compact": True}),
+        ("not used: weights in bfloat16", {"master": True}),
     ):
-        ladder.append(dataclasses.replace(ladder[-1], name=name, **change))
-    return ladder
+        steps.append(dataclasses.replace(steps[-1], name=name, **change))
+    return steps
 
 
 class MasterTrainer(Trainer):
-    """A trainer whose model computes in bfloat16, on copies of the weights."""
+    """Trainer of bfloat16 weights with a float32 master copy."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,7 +90,7 @@ class MasterTrainer(Trainer):
                     self._pairs.append((master, low))
 
     def step(self, batches: list[Batch]) -> float:
-        """Make one step; gradients and weights go from one copy to the other."""
+        """Make one step on the master copy and copy the weights back to the model."""
         (batch,) = batches
         outputs = self.model(**batch.inputs).float()
         loss = self.loss(outputs, batch.targets) @ batch.weights
@@ -108,36 +108,36 @@ class MasterTrainer(Trainer):
         return float(loss.detach())
 
 
-def make_trainer(rung: Rung, encoding: Encoding, n_classes: int) -> Trainer:
-    """Return a trainer of a fresh model."""
+def make_trainer(config: Config, encoding: Encoding, n_classes: int) -> Trainer:
+    """Return a trainer of a newly loaded model."""
     checkpoint = find_checkpoint(MODEL)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = build(
             checkpoint, n_outputs=n_classes, pooling="mean", dtype=torch.float32
         )
-    set_attention(model, rung.attention)
-    set_fast_dropout(model, active=rung.fast_dropout)
-    if rung.compact:
+    set_attention(model, config.attention)
+    set_fast_dropout(model, active=config.fast_dropout)
+    if config.compact:
         compact_vocabulary(model, model.encoder, encoding.ids.values)
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=5e-5, fused=rung.fused)
-    return (MasterTrainer if rung.master else Trainer)(
+    optimizer = torch.optim.AdamW(trained, lr=5e-5, fused=config.fused)
+    return (MasterTrainer if config.master else Trainer)(
         model=model,
         loss=lambda outputs, y: functional.cross_entropy(outputs, y, reduction="none"),
         optimizer=optimizer,
         schedule=make_schedule(optimizer, "constant", n_steps=1, warmup_ratio=0),
         device=CPU,
-        precision=rung.precision,
+        precision=config.precision,
         max_grad_norm=1.0,
     )
 
 
-def make_batches(rung: Rung, encoding: Encoding, y: np.ndarray, size: int) -> list:
+def make_batches(config: Config, encoding: Encoding, y: np.ndarray, size: int) -> list:
     """Return the batches of one epoch."""
     rng = np.random.default_rng(0)
-    if rung.pooled:
+    if config.pooled:
         groups = training_batches(encoding.lengths, size, rng)
     else:
         groups = np.array_split(rng.permutation(len(y)), -(-len(y) // size))
@@ -153,7 +153,7 @@ def make_batches(rung: Rung, encoding: Encoding, y: np.ndarray, size: int) -> li
 
 
 def main() -> None:
-    """Climb the ladder on each set and print it."""
+    """Run the ablation on each data set and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="?", type=pathlib.Path)
     parser.add_argument("--sets", nargs="+", default=["mixed"])
@@ -168,22 +168,22 @@ def main() -> None:
         special = SpecialTokens.of(tokenizer)
         tokens = tokenize(tokenizer, task["X"])
         encoding = encode([tokens], special, max_length=256, window=False)
-        climbers = [
+        runs = [
             (
-                make_trainer(rung, encoding, len(classes)),
-                make_batches(rung, encoding, y, options.batch_size),
+                make_trainer(config, encoding, len(classes)),
+                make_batches(config, encoding, y, options.batch_size),
             )
-            for rung in rungs()
+            for config in configs()
         ]
-        print(f"\n{name}: {encoding.lengths.sum() / len(climbers[0][1]):.0f} tokens")
-        print(climb(climbers, options.repeats).to_string(index=False))
+        print(f"\n{name}: {encoding.lengths.sum() / len(runs[0][1]):.0f} tokens")
+        print(time_steps(runs, options.repeats).to_string(index=False))
 
 
-def climb(climbers: list, repeats: int) -> pd.DataFrame:
-    """Time all rungs in turns, after one turn that warms up."""
-    seconds: list[list[float]] = [[] for _ in climbers]
+def time_steps(runs: list, repeats: int) -> pd.DataFrame:
+    """Time the configurations alternately, after one warm-up round."""
+    seconds: list[list[float]] = [[] for _ in runs]
     for repeat in range(1 + repeats):
-        for (trainer, batches), times in zip(climbers, seconds, strict=True):
+        for (trainer, batches), times in zip(runs, seconds, strict=True):
             started = time.perf_counter()
             for batch in batches:
                 trainer.step(lambda _, batch=batch: [batch])
@@ -192,7 +192,7 @@ def climb(climbers: list, repeats: int) -> pd.DataFrame:
     medians = 1000 * np.median(seconds, axis=1)
     return pd.DataFrame(
         {
-            "cumulative": [rung.name for rung in rungs()],
+            "cumulative": [config.name for config in configs()],
             "ms a step": medians.round(1),
             "gain": (np.append(medians[:1], medians[:-1]) / medians).round(2),
             "in all": (medians[0] / medians).round(2),

@@ -1,7 +1,7 @@
-"""Where the time of a fit goes: matrix products, optimizer, and everything else.
+"""Profile a fit: matrix products, optimizer and other operations.
 
-Fits one epoch under PyTorch's profiler and prints the operations that take longest,
-for what bounds the share of the hardware's peak that ``benchmarks.speed`` reports::
+Fits one epoch under PyTorch's profiler and prints the most expensive operations, to
+explain the hardware utilization that ``benchmarks.speed`` reports::
 
     python -m benchmarks.profiling path/to/data --sets sst2
 """
@@ -26,7 +26,7 @@ KINDS = {
 
 
 def kind_of(operation: str) -> str:
-    """Return the kind of work that an operation belongs to."""
+    """Return the category of an operation."""
     if "layer_norm" in operation:
         return "activations, softmax, normalization and the rest"
     for kind, names in KINDS.items():
@@ -49,14 +49,14 @@ def main() -> None:
         model = TransformerClassifier(
             max_epochs=1, batch_size=options.batch_size, random_state=0
         )
-        model.fit(task["X"][:64], task["y"][:64])  # warms up
+        model.fit(task["X"][:64], task["y"][:64])  # warm-up
         with profile(activities=[ProfilerActivity.CPU]) as profiled:
             model.fit(task["X"], task["y"])
         report(name, profiled, model.history_[0])
 
 
 def report(name: str, profiled: profile, record: dict) -> None:
-    """Print what took longest, in milliseconds a step."""
+    """Print the most expensive operations, in milliseconds per step."""
     n_steps = record["n_steps"]
     n_tokens = record["tokens_per_second"] * record["seconds"]
     kinds: collections.Counter = collections.Counter()

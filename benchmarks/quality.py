@@ -1,15 +1,16 @@
-"""How good the defaults are: accuracy and seconds at every size of training set.
+"""Evaluate the default parameters: accuracy and seconds for each training set size.
 
-Compares ``TransformerClassifier()`` as it comes with logistic regression on the same
-encoder's frozen embeddings and on TF-IDF features, over several data sets, sizes and
-seeds, on the whole test sets::
+Compares ``TransformerClassifier()`` with logistic regression on the frozen embeddings
+of the same encoder and on TF-IDF features, over several data sets, sizes and seeds, on
+the full test sets::
 
     python -m benchmarks.quality path/to/data --out build/quality.csv
 
 A data set is a folder with train.tsv and test.tsv: a header, no quoting, a column
 "label" and a column "text" (or "description"). Without a folder the docstrings of
-the installed packages are used. Rows already in the output file are not run again, so
-that a long run can be resumed; ``--report`` prints the table of what is there.
+the installed packages are used. Results that are already in the output file are not
+computed again, so that a run can be resumed; ``--report`` prints the table of existing
+results.
 """
 
 import argparse
@@ -36,7 +37,7 @@ TEXTS = ("text", "description")
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One training set: a data set's rows drawn with a seed, and its test rows."""
+    """A data set, the size of the training sample, and the seed of its draw."""
 
     name: str
     n: int
@@ -44,7 +45,7 @@ class Task:
 
 
 def read_tsv(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
-    """Read the texts and labels of a data set's file."""
+    """Read texts and labels from a TSV file."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     text = next(name for name in TEXTS if name in rows[0])
@@ -66,7 +67,7 @@ def load(folder: pathlib.Path | None, name: str) -> tuple:
 
 
 def draw(X: list[str], y: np.ndarray, task: Task) -> tuple[list[str], np.ndarray]:
-    """Draw a task's training texts, of each class alike where there is room."""
+    """Draw the training sample of a task, stratified if it is large enough."""
     if not task.n:
         return list(X), y
     stratify = y if task.n >= len(np.unique(y)) else None
@@ -80,7 +81,7 @@ def draw(X: list[str], y: np.ndarray, task: Task) -> tuple[list[str], np.ndarray
 
 
 def frozen_embeddings(seed: int) -> Pipeline:
-    """Return logistic regression on the embeddings of the pre-trained encoder."""
+    """Return logistic regression on the frozen embeddings of the encoder."""
     encoder = TransformerClassifier(
         max_epochs=0, inference_precision="float32", random_state=seed
     )
@@ -88,7 +89,7 @@ def frozen_embeddings(seed: int) -> Pipeline:
 
 
 def contestants(seed: int) -> dict:
-    """Return the models to compare, unfitted."""
+    """Return the unfitted models to compare."""
     return {
         "TransformerClassifier": TransformerClassifier(random_state=seed),
         "frozen + logistic regression": frozen_embeddings(seed),
@@ -99,7 +100,7 @@ def contestants(seed: int) -> dict:
 
 
 def run(task: Task, data: tuple) -> Iterator[dict]:
-    """Fit and score every contestant on a task."""
+    """Fit and score every model on a task."""
     X_train, y_train, X_test, y_test = data
     X, y = draw(X_train, y_train, task)
     for name, model in contestants(task.seed).items():
@@ -118,7 +119,7 @@ def run(task: Task, data: tuple) -> Iterator[dict]:
 
 
 def report(path: pathlib.Path) -> str:
-    """Return the table of all results as Markdown: mean and standard deviation."""
+    """Return mean and standard deviation of the results as a Markdown table."""
     frame = pd.read_csv(path)
     groups = frame.groupby(["name", "n_train", "model"])
     summary = groups.agg(
@@ -142,7 +143,7 @@ def report(path: pathlib.Path) -> str:
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run the missing measurements, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="?", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, default="build/quality.csv")
@@ -158,7 +159,7 @@ def main() -> None:
 
 
 def run_missing(options: argparse.Namespace) -> None:
-    """Run the tasks that the output file does not have yet, smallest first."""
+    """Run the tasks that are not in the output file, smallest first."""
     options.out.parent.mkdir(parents=True, exist_ok=True)
     done = set()
     if options.out.exists():

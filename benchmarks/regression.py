@@ -1,14 +1,15 @@
-"""How good TransformerRegressor's defaults are: R² at several sizes of training set.
+"""Evaluate the defaults of TransformerRegressor: R² for several training set sizes.
 
-Compares it with ridge regression on the same encoder's frozen embeddings and on TF-IDF
-features. Numbers to be learned: how positive the emotions of a text are (goemotions),
-whether a sentence is (sst2), how long its translation is (multi30k)::
+Compares it with ridge regression on the frozen embeddings of the same encoder and on
+TF-IDF features. Targets: the valence of the emotions of a text (goemotions), the
+sentiment of a sentence (sst2), the length of its translation (multi30k)::
 
     python -m benchmarks.regression path/to/data
 
-Without a folder, the logarithm of the length of docstrings. ``--penalties`` tries other
-penalties for the start of the head: that is how the default was chosen. Rows already in
-the output file are not run again.
+Without a folder, the target is the logarithm of the length of docstrings.
+``--penalties`` evaluates other penalties for the initialization of the head, which is
+how the default was chosen. Results that are already in the output file are not computed
+again.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
-from sktransformers import TransformerRegressor, _targets
+from sktransformers import TransformerRegressor
+from sktransformers._tasks import numbers
 from sktransformers.datasets import load_docstrings
 
 from .running import append, rows_done, say
@@ -44,7 +46,7 @@ UNPLEASANT = frozenset(
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run the missing measurements, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="?", type=pathlib.Path)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
@@ -55,7 +57,9 @@ def main() -> None:
     parser.add_argument(
         "--out", type=pathlib.Path, default=pathlib.Path("build/regression.csv")
     )
-    parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--report", action="store_true", help="only print existing results"
+    )
     options = parser.parse_args()
     if not options.report:
         run_missing(options)
@@ -63,7 +67,7 @@ def main() -> None:
 
 
 def run_missing(options: argparse.Namespace) -> None:
-    """Fit and score what the output file does not have yet."""
+    """Fit and score the models that are not in the output file."""
     done = rows_done(options.out, KEYS)
     for seed in range(options.seeds):
         for n in options.sizes:
@@ -79,7 +83,7 @@ def run_missing(options: argparse.Namespace) -> None:
 
 
 def load(folder: pathlib.Path | None, name: str) -> tuple[list[str], np.ndarray]:
-    """Return a data set's texts and numbers, of training and test files alike."""
+    """Return the texts and targets of the training and test files of a data set."""
     if folder is None:
         X = list(load_docstrings(return_X_y=True)[0])
         return X, np.log([len(text) for text in X])
@@ -98,7 +102,7 @@ def load(folder: pathlib.Path | None, name: str) -> tuple[list[str], np.ndarray]
 
 
 def pleasure(row: dict[str, str]) -> float:
-    """Return how pleasant the emotions of a row are in the mean, from -1 to 1."""
+    """Return the mean valence of the emotions of a row, from -1 to 1."""
     labels = row["labels"].split(",")
     return float(np.mean([(x in PLEASANT) - (x in UNPLEASANT) for x in labels]))
 
@@ -106,7 +110,7 @@ def pleasure(row: dict[str, str]) -> float:
 def draw(
     data: tuple[list[str], np.ndarray], n: int, n_test: int, seed: int
 ) -> tuple[list[str], np.ndarray, list[str], np.ndarray]:
-    """Draw texts to fit on, and others to score on."""
+    """Draw a training and a test sample."""
     X, y = data
     train, test = train_test_split(
         np.arange(len(X)), train_size=n, test_size=n_test, random_state=seed
@@ -115,20 +119,20 @@ def draw(
 
 
 def contestants(seed: int, penalties: list[float]) -> Iterator[tuple[str, object]]:
-    """Yield the models to compare, unfitted."""
+    """Yield the unfitted models to compare."""
     alphas = np.logspace(-3, 3, 13)
     encoder = TransformerRegressor(trainable="head", random_state=seed)
     yield "TF-IDF + ridge", make_pipeline(TfidfVectorizer(), RidgeCV(alphas))
     yield "frozen + ridge", make_pipeline(encoder, RidgeCV(alphas))
-    default = _targets._RIDGE_START
+    default = numbers._RIDGE_PENALTY
     for penalty in penalties or [default]:
         is_default = penalty == default
         name = "" if is_default else f", penalty {penalty:g}"
-        _targets._RIDGE_START = penalty
+        numbers._RIDGE_PENALTY = penalty
         try:
             yield f"TransformerRegressor{name}", TransformerRegressor(random_state=seed)
         finally:
-            _targets._RIDGE_START = default
+            numbers._RIDGE_PENALTY = default
 
 
 def score(
@@ -138,7 +142,7 @@ def score(
     X_test: list[str],
     y_test: np.ndarray,
 ) -> dict[str, float]:
-    """Fit an estimator and return its R² and how long the fit took."""
+    """Fit an estimator and return its R² and fit time."""
     started = time.perf_counter()
     estimator.fit(X, y)
     seconds = time.perf_counter() - started
@@ -147,7 +151,7 @@ def score(
 
 
 def report(frame: pd.DataFrame) -> str:
-    """Return the table of all results as Markdown: mean and standard deviation."""
+    """Return mean and standard deviation of the results as a Markdown table."""
     rows = ["| set | texts | model | R² | seconds | seeds |", "| --- " * 6 + "|"]
     for (name, n, model), group in frame.groupby(["name", "n_train", "model"]):
         spread = f" ± {group.r2.std():.3f}" if len(group) > 1 else ""

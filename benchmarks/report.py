@@ -1,4 +1,4 @@
-"""The speed benchmark's rows as one table and one picture."""
+"""Table and figure of the results of the speed benchmark."""
 
 import pathlib
 from typing import Any
@@ -9,7 +9,7 @@ from .contestants import BASELINES, WORKS
 
 OURS = "sktransformers"
 FIRST = f"{OURS}, first to reach it"
-MOST_BUSY = 0.1  # with other things, for times to be worth much
+MOST_BUSY = 0.1  # CPU load from other processes above which a row gets a note
 HEADER = (
     "set",
     "work",
@@ -24,9 +24,9 @@ HEADER = (
 
 
 def table(path: pathlib.Path) -> str:
-    """Return the table of all rows in a CSV file, as Markdown.
+    """Return the results in a CSV file as a Markdown table.
 
-    Ratios are medians over the repeats of the ratio within each, with their range.
+    Ratios are computed within each repeat; the table has their median and range.
     """
     frame = read(path)
     peaks = peak_rates(frame)
@@ -47,7 +47,7 @@ def table(path: pathlib.Path) -> str:
 
 
 def read(path: pathlib.Path) -> pd.DataFrame:
-    """Return the rows in the order of the contestants, the race's winner added."""
+    """Return the rows in the order of the configurations, with the race's winner."""
     frame = pd.read_csv(path)
     frame = pd.concat([frame, first_to_reach(frame)], ignore_index=True)
     order = [(w, c.name) for w, contestants in WORKS.items() for c in contestants]
@@ -59,7 +59,7 @@ def read(path: pathlib.Path) -> pd.DataFrame:
 
 
 def first_to_reach(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return our cheapest rows that are at least as accurate as the Trainer's."""
+    """Return the fewest epochs that reach the accuracy of the Trainer, per repeat."""
     race = frame[frame.work == "race"]
     found = []
     for _, group in race.groupby(["set", "n", "repeat"]):
@@ -71,7 +71,7 @@ def first_to_reach(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def peak_rates(frame: pd.DataFrame) -> dict[str, float]:
-    """Return the operations a second that each precision reached at most."""
+    """Return the peak rate of each precision, in FLOP/s."""
     rows = frame[frame.work == "roofline"]
     return (rows.flops / rows.seconds).groupby(rows.precision).max().to_dict()
 
@@ -79,7 +79,7 @@ def peak_rates(frame: pd.DataFrame) -> dict[str, float]:
 def rows_of(
     group: pd.DataFrame, work: str, peaks: dict[str, float]
 ) -> list[tuple[str, ...]]:
-    """Return the cells of the contestants of one work on one set."""
+    """Return the table rows of one task on one data set."""
     seconds = group.pivot(index="repeat", columns="contestant", values="seconds")
     ours = FIRST if work == "race" else OURS
     lines = []
@@ -103,7 +103,7 @@ def rows_of(
 
 
 def ratio(seconds: pd.DataFrame, above: Any, below: Any) -> str:
-    """Return the ratio of two contestants' times, repeat by repeat."""
+    """Format the ratio of the times of two configurations, computed per repeat."""
     if above == below or not {above, below} <= set(seconds):
         return ""
     ratios = (seconds[above] / seconds[below]).dropna()
@@ -116,7 +116,7 @@ def ratio(seconds: pd.DataFrame, above: Any, below: Any) -> str:
 
 
 def mean_and_range(values: pd.Series) -> str:
-    """Return accuracies in a cell."""
+    """Format mean and range of the accuracies."""
     values = values.dropna()
     if values.empty:
         return ""
@@ -127,12 +127,12 @@ def mean_and_range(values: pd.Series) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time with its unit."""
+    """Format a duration with its unit."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def notes(rows: pd.DataFrame, peaks: dict[str, float]) -> str:
-    """Return what else there is to say of a contestant."""
+    """Return the notes on a configuration: overhead, agreement, utilization, load."""
     parts = []
     if rows.contestant.iloc[0] == FIRST:
         parts.append(f"after {', '.join(f'{n:.0f}' for n in rows.epochs)} epochs")
@@ -161,7 +161,7 @@ def notes(rows: pd.DataFrame, peaks: dict[str, float]) -> str:
 
 
 def drawing(path: pathlib.Path) -> Any:
-    """Return a figure: a panel for each work and set, a bar for each contestant."""
+    """Return a figure with one panel per task and set, one bar per configuration."""
     from matplotlib.figure import Figure
 
     frame = read(path)

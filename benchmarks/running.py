@@ -1,4 +1,4 @@
-"""Runs contestants one at a time, in processes of their own, and keeps their rows."""
+"""Run benchmark configurations in separate processes and store their results."""
 
 import argparse
 import dataclasses
@@ -10,7 +10,7 @@ import time
 
 import pandas as pd
 
-from sktransformers.models.embedded import find_embedded
+from sktransformers._models.bundled import find_embedded
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 PEERS = pathlib.Path(__file__).parent / "peers"
@@ -18,20 +18,20 @@ PEERS = pathlib.Path(__file__).parent / "peers"
 
 @dataclasses.dataclass(frozen=True)
 class Contestant:
-    """One way to do a work.
+    """A library configuration that a benchmark compares.
 
     Attributes
     ----------
     name : str
-        As the tables call it.
+        Name in the tables.
     script : str
-        Its file in benchmarks/peers.
+        File name in benchmarks/peers.
     options : dict
-        What the script is told beside the task.
+        Options of the script in addition to the task.
     is_peer : bool
-        Whether it runs in the peers' environment rather than in ours.
+        Whether it runs in the environment of the other libraries.
     is_short : bool
-        Whether the short form has it.
+        Whether it is part of the short benchmark.
     """
 
     name: str
@@ -41,48 +41,57 @@ class Contestant:
     is_short: bool = False
 
     def is_wanted(self, names: list[str] | None) -> bool:
-        """Whether the name has one of the given parts; None asks for all."""
+        """Return whether the name contains one of the strings; None selects all."""
         return names is None or any(name in self.name for name in names)
 
 
 def make_parser(description: str, *, out: str, size: int) -> argparse.ArgumentParser:
-    """Return a parser of the options that the benchmarks with contestants share."""
+    """Return a parser of the options that the benchmarks share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("data", nargs="?", type=pathlib.Path)
     parser.add_argument("--sets", nargs="+", help='"mixed", "docstrings", folders')
-    parser.add_argument("--size", type=int, default=size, help="texts to fit on")
-    parser.add_argument("--contestants", nargs="+", help="parts of their names")
-    parser.add_argument("--peer", default=sys.executable, help="Python with the peers")
+    parser.add_argument(
+        "--size", type=int, default=size, help="number of training texts"
+    )
+    parser.add_argument("--contestants", nargs="+", help="substrings of names")
+    parser.add_argument(
+        "--peer", default=sys.executable, help="Python of the other libraries"
+    )
     folder = find_embedded(MODEL)
     parser.add_argument(
-        "--model", default=folder, required=folder is None, help="folder of a BERT"
+        "--model",
+        default=folder,
+        required=folder is None,
+        help="directory of a BERT model",
     )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(out))
-    parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--report", action="store_true", help="only print existing results"
+    )
     return parser
 
 
 def measure(contestant: Contestant, task: dict, peer: str = sys.executable) -> dict:
-    """Run a contestant on a task and return its result.
+    """Run a configuration on a task and return its result.
 
     Parameters
     ----------
     contestant : Contestant
-        Who runs.
+        Configuration to run.
     task : dict
-        What the script reads, without the contestant's options.
+        Input of the script, without the options of the configuration.
     peer : str
-        The Python of the peers' environment.
+        Python executable of the environment of the other libraries.
 
     Returns
     -------
     dict
-        What the script printed; "skipped" alone where it cannot run here.
+        Output of the script; only the key "skipped" if it cannot run here.
 
     Raises
     ------
     RuntimeError
-        The process failed; the message ends as its error output does.
+        If the process failed; the message contains the end of its stderr.
     """
     finished = subprocess.run(
         [peer if contestant.is_peer else sys.executable, PEERS / contestant.script],
@@ -98,14 +107,14 @@ def measure(contestant: Contestant, task: dict, peer: str = sys.executable) -> d
 
 
 def append(path: pathlib.Path, row: dict, columns: tuple[str, ...]) -> None:
-    """Add a row to a CSV file."""
+    """Append a row to a CSV file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     frame = pd.DataFrame([row]).reindex(columns=list(columns))
     frame.to_csv(path, mode="a", header=not path.exists(), index=False)
 
 
 def rows_done(path: pathlib.Path, keys: tuple[str, ...]) -> set[tuple]:
-    """Return the keys of the rows that a CSV file has."""
+    """Return the keys of the rows in a CSV file."""
     if not path.exists():
         return set()
     frame = pd.read_csv(path, dtype=dict.fromkeys(keys, str))
@@ -113,9 +122,9 @@ def rows_done(path: pathlib.Path, keys: tuple[str, ...]) -> set[tuple]:
 
 
 def busy_share(seconds: float = 0.5) -> float | None:
-    """Return the share of the processors that is in use now; None where unknown.
+    """Return the current CPU utilization, from 0 to 1; None if unknown.
 
-    Measured over a moment, since the load average still counts the last contestant.
+    Sampled over a short interval, as the load average still includes the previous run.
     """
     before = _processor_times()
     if before is None:
@@ -128,7 +137,7 @@ def busy_share(seconds: float = 0.5) -> float | None:
 
 
 def _processor_times() -> tuple[int, int] | None:
-    """Return the idle and the whole time of all processors, as Linux counts them."""
+    """Return the idle and the total time of all CPUs from /proc/stat."""
     path = pathlib.Path("/proc/stat")
     if not path.exists():
         return None
@@ -137,5 +146,5 @@ def _processor_times() -> tuple[int, int] | None:
 
 
 def say(text: str) -> None:
-    """Tell how far the run is; the tables alone go to standard output."""
+    """Print progress to stderr; only the tables are printed to stdout."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -1,15 +1,15 @@
-"""How time and memory grow with the number of texts: they must be linear.
+"""Verify that time and memory grow linearly with the number of texts.
 
-Measures fitting (one epoch) and prediction, and tokenization with batching alone, on
-more and more texts of at most 32 tokens::
+Measures fitting (one epoch), prediction, and tokenization with batching, on an
+increasing number of texts of at most 32 tokens::
 
     python -m benchmarks.scaling --out build/scaling.csv
 
-Each point runs in a process of its own, whose peak memory is then the point's: the
-growth of the resident memory, the texts themselves not counted. Rows already in the
-output file are not run again, so that a long run can be resumed; ``--report`` prints
-the table and draws the picture of what is there. On two cores with AMX the points up
-to 10^4 texts take two minutes, the longest (a fit on 10^5) ten.
+Each point runs in a separate process. Its memory is the increase of the resident memory
+up to the peak, without the texts themselves. Results that are already in the output
+file are not computed again, so that a run can be resumed; ``--report`` prints the table
+and draws the figure of existing results. On two cores with AMX the points up to 10^4
+texts take two minutes, the longest (a fit on 10^5) ten.
 """
 
 import argparse
@@ -41,11 +41,13 @@ MILLION = 1_000_000
 
 
 def main() -> None:
-    """Run what is missing, then print the table and draw the picture."""
+    """Run the missing measurements, then print the table and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, default="build/scaling.csv")
     parser.add_argument("--works", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--largest", type=int, default=MILLION, help="texts at most")
+    parser.add_argument(
+        "--largest", type=int, default=MILLION, help="maximum number of texts"
+    )
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
@@ -62,7 +64,7 @@ def main() -> None:
 
 
 def run_missing(options: argparse.Namespace) -> None:
-    """Run the points that the output file does not have yet, smallest first."""
+    """Run the points that are not in the output file, smallest first."""
     done = rows_done(options.out, KEYS)
     points = sorted(
         (repeat, n, work)
@@ -89,19 +91,19 @@ def run_missing(options: argparse.Namespace) -> None:
 
 
 def measure(work: str, n: int) -> dict[str, Any]:
-    """Do one work on n texts; return its seconds and the growth of the memory.
+    """Run one task on n texts and return its time and memory.
 
     Parameters
     ----------
     work : {"tokenize", "predict", "fit"}
-        What to do.
+        Task to run.
     n : int
         Number of texts.
 
     Returns
     -------
     dict
-        The row of the point, but for its keys.
+        Row of the point, without its keys.
     """
     from importlib.metadata import version
 
@@ -125,7 +127,7 @@ def measure(work: str, n: int) -> dict[str, Any]:
 
 
 def draw_texts(n: int) -> tuple[list[str], np.ndarray]:
-    """Return n docstrings, drawn again and again, and the packages they are from."""
+    """Return n docstrings, drawn with replacement, and their packages."""
     from sktransformers.datasets import load_docstrings
 
     X, y = load_docstrings(return_X_y=True)
@@ -134,11 +136,11 @@ def draw_texts(n: int) -> tuple[list[str], np.ndarray]:
 
 
 def prepare_tokenize(texts: list[str], _labels: np.ndarray) -> Callable[[], object]:
-    """Return what tokenizes texts and makes the arrays of each batch."""
-    from sktransformers._base import DEFAULT_MODEL
-    from sktransformers.models.loading import find_checkpoint
-    from sktransformers.text.batching import inference_batches, training_batches
-    from sktransformers.text.encoding import SpecialTokens, encode, tokenize
+    """Return a function that tokenizes the texts and pads all batches."""
+    from sktransformers._estimators.base import DEFAULT_MODEL
+    from sktransformers._models.loading import find_checkpoint
+    from sktransformers._text.batching import inference_batches, training_batches
+    from sktransformers._text.encoding import SpecialTokens, encode, tokenize
 
     tokenizer = find_checkpoint(DEFAULT_MODEL).tokenizer
 
@@ -157,15 +159,15 @@ def prepare_tokenize(texts: list[str], _labels: np.ndarray) -> Callable[[], obje
 
 
 def prepare_predict(texts: list[str], labels: np.ndarray) -> Callable[[], object]:
-    """Return what predicts with a fitted classifier."""
+    """Return a function that predicts with a fitted classifier."""
     classifier = make_classifier(max_epochs=0).fit(texts[:100], labels[:100])
     classifier.predict_proba(texts[:50])
     return lambda: classifier.predict_proba(texts)
 
 
 def prepare_fit(texts: list[str], labels: np.ndarray) -> Callable[[], object]:
-    """Return what fits a classifier for one epoch."""
-    make_classifier(max_epochs=1).fit(texts[:50], labels[:50])  # imports a good deal
+    """Return a function that fits a classifier for one epoch."""
+    make_classifier(max_epochs=1).fit(texts[:50], labels[:50])  # warm-up: lazy imports
     classifier = make_classifier(max_epochs=1)
     return lambda: classifier.fit(texts, labels)
 
@@ -183,7 +185,7 @@ PREPARE = {"tokenize": prepare_tokenize, "predict": prepare_predict, "fit": prep
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process has used."""
+    """Return the peak resident memory of this process."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -191,7 +193,7 @@ def peak_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """Return the memory in use now; where the system does not tell, the peak so far."""
+    """Return the current resident memory; if unavailable, the peak so far."""
     import resource
 
     path = pathlib.Path("/proc/self/statm")
@@ -201,16 +203,16 @@ def resident_bytes() -> int:
 
 
 def lines_through(n: np.ndarray, values: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the constant cost, and each point's cost of a text beyond it.
+    """Return the constant cost, and the cost per text up to each further point.
 
-    The lines start at the smallest point, nearly all of which is the constant cost.
+    The slopes are relative to the smallest point, which is dominated by the constant.
     """
     slopes = (values[1:] - values[0]) / (n[1:] - n[0])
     return float(values[0] - slopes[-1] * n[0]), slopes
 
 
 def report(frame: pd.DataFrame) -> str:
-    """Return the tables of all points and of the lines through them, as Markdown."""
+    """Return Markdown tables of all points and of the fitted lines."""
     middle = frame.groupby(["work", "n"], sort=False).median(numeric_only=True)
     lines = ["| work | texts | seconds | MB |", "| --- | --- | --- | --- |"]
     for (work, n), row in middle.sort_index().iterrows():
@@ -234,7 +236,7 @@ def report(frame: pd.DataFrame) -> str:
 def curves(
     middle: pd.DataFrame,
 ) -> list[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
-    """Return each work's sizes, and its seconds and megabytes at them."""
+    """Return the sizes of each task, with the seconds and megabytes."""
     found = []
     for work, points in middle.sort_index().groupby(level="work"):
         n = points.index.get_level_values("n").to_numpy()
@@ -244,7 +246,7 @@ def curves(
 
 
 def draw(frame: pd.DataFrame, path: pathlib.Path) -> None:
-    """Draw time and memory against the number of texts, with the fitted lines."""
+    """Plot time and memory against the number of texts, with the fitted lines."""
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -1,9 +1,10 @@
-"""What a grid search costs beyond what it must do, and what its workers share.
+"""Measure the overhead of a grid search and the private memory of its workers.
 
-- head: three candidates in three folds of which the head alone trains, beside one pass
-  of all texts through the frozen layers and the time in which the heads are fitted;
-- all: the same with everything trained, beside the same fits and scores by hand;
-- memory: what two workers hold for themselves, with a model of which the head trains::
+- head: three candidates and three folds with ``trainable="head"``, compared with one
+  pass of all texts through the frozen layers plus the time to fit the heads;
+- all: the same with all layers trained, compared with the same fits and scores in a
+  loop;
+- memory: private memory of two workers after a fit::
 
     python -m benchmarks.search --n 1000
 """
@@ -19,7 +20,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_validate
 
-from sktransformers import TransformerClassifier, _fitting
+from sktransformers import TransformerClassifier
+from sktransformers._training import fit as _fitting
 from sktransformers.datasets import load_docstrings
 
 from .running import say
@@ -33,15 +35,15 @@ COLUMNS = ("work", "repeat", "search", "bare", "ratio", "detail")
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Run the measurements and write them to a CSV file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=1000, help="texts")
+    parser.add_argument("--n", type=int, default=1000, help="number of texts")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=WORKS, default=list(WORKS))
     parser.add_argument("--out", type=pathlib.Path, default="build/search.csv")
     options = parser.parse_args()
     X, y = draw_texts(options.n)
-    for trainable in GRIDS:  # imports a good deal, and generates kernels
+    for trainable in GRIDS:  # warm-up: lazy imports and kernel compilation
         make_classifier(trainable).fit(X, y)
     rows = []
     for work in options.only:
@@ -57,7 +59,7 @@ def main() -> None:
 
 
 def draw_texts(n: int) -> tuple[list[str], np.ndarray]:
-    """Return docstrings and the packages that they are from."""
+    """Return n docstrings and their packages."""
     X, y = load_docstrings(return_X_y=True)
     rows = np.random.default_rng(0).permutation(len(X))[:n]
     return [X[row] for row in rows], np.asarray(y)[rows]
@@ -72,7 +74,7 @@ def make_classifier(trainable: str) -> TransformerClassifier:
 
 
 def make_search(trainable: str, y: np.ndarray) -> GridSearchCV:
-    """Return the search that is measured."""
+    """Return the grid search to measure."""
     grid = dict(GRIDS[trainable])
     if trainable == "head":
         weights = {label: 1.0 + number % 2 for number, label in enumerate(np.unique(y))}
@@ -82,7 +84,7 @@ def make_search(trainable: str, y: np.ndarray) -> GridSearchCV:
 
 
 def timed(function: Callable[..., Any]) -> tuple[Callable[..., Any], list[float]]:
-    """Return a function that does the same and writes down how long it took."""
+    """Wrap a function to record the duration of its calls."""
     seconds: list[float] = []
 
     def run(*args: Any, **options: Any) -> Any:
@@ -101,20 +103,20 @@ def measure_head(
     *,
     by_hand_first: bool,  # noqa: ARG001
 ) -> dict[str, Any]:
-    """Compare a search of heads with one pass over the texts and the heads' fits."""
-    from sktransformers.engine import vector_cache
+    """Compare a search of heads with embedding the texts once and fitting the heads."""
+    from sktransformers._inference import embedding_cache as vector_cache
 
     embed, embedding = timed(make_classifier("head").fit(X[:64], y[:64]).transform)
     vector_cache._CACHES.clear()
     embed(X)
     vector_cache._CACHES.clear()
     search, searching = timed(make_search("head", y).fit)
-    start_head = _fitting.start_head
-    _fitting.start_head, heads = timed(start_head)
+    init_head = _fitting.init_head
+    _fitting.init_head, heads = timed(init_head)
     try:
         search(X, y)
     finally:
-        _fitting.start_head = start_head
+        _fitting.init_head = init_head
     bare = embedding[0] + sum(heads)
     return {
         "search": round(searching[0], 2),
@@ -125,7 +127,7 @@ def measure_head(
 
 
 def measure_all(X: list[str], y: np.ndarray, *, by_hand_first: bool) -> dict[str, Any]:
-    """Compare a search with the fits and scores that it consists of."""
+    """Compare a search with the same fits and scores in a loop."""
     search, searching = timed(make_search("all", y).fit)
     by_hand, bare = timed(fit_by_hand)
     for run in (by_hand, search) if by_hand_first else (search, by_hand):
@@ -135,7 +137,7 @@ def measure_all(X: list[str], y: np.ndarray, *, by_hand_first: bool) -> dict[str
 
 
 def fit_by_hand(X: list[str], y: np.ndarray) -> None:
-    """Do all fits and scores of the search, one after the other."""
+    """Run all fits and scores of the search in a loop."""
     search = make_search("all", y)
     estimators = [
         clone(search.estimator).set_params(learning_rate=rate)
@@ -155,7 +157,7 @@ def measure_memory(
     *,
     by_hand_first: bool,  # noqa: ARG001
 ) -> dict[str, Any]:
-    """Return what two workers hold for themselves alone, after a fit each."""
+    """Return the private memory of two workers after a fit each."""
     found = {}
     for trainable in ("head", "all"):
         scores = cross_validate(
@@ -172,7 +174,7 @@ def measure_memory(
 
 
 def score_memory(estimator: Any, _X: Any, _y: Any) -> dict[str, float]:
-    """Return this process's private memory, its model's, and the size of the model."""
+    """Return private memory of the process and the model, and the model size, in MB."""
     parameters = list(estimator.model_.parameters())
     addresses = [p.data_ptr() for p in parameters]
     private = 0.0
@@ -190,7 +192,7 @@ def score_memory(estimator: Any, _X: Any, _y: Any) -> dict[str, float]:
 
 
 def private_mappings() -> list[tuple[int, int, int]]:
-    """Return where each mapping of this process is, and its unshared kilobytes."""
+    """Return the address range and private kilobytes of each memory mapping."""
     mappings: list[tuple[int, int, int]] = []
     for line in pathlib.Path("/proc/self/smaps").read_text().splitlines():
         first, *rest = line.split()

@@ -1,16 +1,16 @@
-"""How fast the project is beside its peers: same backbone, texts and hyper-parameters.
+"""Compare the speed with other libraries, with the same model and hyper-parameters.
 
-Each contestant runs in a process of its own; they take turns, so that a busy moment of
-the machine hits all alike, and everything is repeated. Times include loading and
-tokenization, not imports::
+Each run is a separate process; the libraries alternate within each repeat, so that
+varying load on the machine affects all alike. Times include loading and tokenization,
+but not imports::
 
     python -m benchmarks.speed path/to/data --peer .venv-peers/bin/python
 
-Works: "fit"; "predict" (probabilities of many texts); "one" (of one short text);
-"embed"; "race" (the Trainer's accuracy after three epochs, and when we reach it);
-"roofline" (what the hardware can do at most). Rows already in the output file are not
-run again, so that a long run can be resumed and more repeats added later; ``--report``
-prints the table of what is there.
+Tasks: "fit"; "predict" (probabilities of many texts); "one" (of a single short text);
+"embed"; "race" (time to the accuracy of the Trainer after three epochs); "roofline"
+(peak rate of the hardware). Results that are already in the output file are not
+computed again, so that a run can be resumed and repeats can be added; ``--report``
+prints the table of existing results.
 """
 
 import argparse
@@ -51,7 +51,7 @@ ONE_TEXT = (
     "lead is a find worth the ticket."
 )
 
-# A really fitted classifier: a new head's probabilities would all be alike.
+# Trained for several epochs, as the probabilities of a new head are nearly uniform.
 PREPARED = ours("", max_epochs=3, max_length=HYPER["max_length"])
 SAME_FOR_ALL_SETS = ("one", "roofline")
 ANY_SET = "any"
@@ -76,7 +76,7 @@ COLUMNS = (
 
 
 def main() -> None:
-    """Run what is missing, then print the table and draw the picture."""
+    """Run the missing measurements, then print the table and draw the figure."""
     options = parse()
     failures = [] if options.report else run_missing(options)
     if options.out.exists():
@@ -87,12 +87,12 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = make_parser(__doc__.splitlines()[0], out="build/speed.csv", size=320)
     parser.add_argument("--predict-size", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=list(WORKS), default=list(WORKS))
-    parser.add_argument("--short", action="store_true", help="five minutes in all")
+    parser.add_argument("--short", action="store_true", help="takes five minutes")
     options = parser.parse_args()
     if options.sets is None:
         options.sets = ["mixed", "sst2"] if options.data else ["mixed"]
@@ -104,7 +104,7 @@ def parse() -> argparse.Namespace:
 
 
 def run_missing(options: argparse.Namespace) -> list[str]:
-    """Run what the output file does not have yet; return what failed and why."""
+    """Run the missing measurements; return the error messages of failed ones."""
     failures = []
     done = rows_done(options.out, KEYS)
     with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +127,7 @@ def run_missing(options: argparse.Namespace) -> list[str]:
 
 
 def turns(options: argparse.Namespace) -> Iterator[tuple[int, str, Contestant]]:
-    """Yield who runs when: within a repeat each contestant has one turn."""
+    """Yield the runs in order; each configuration runs once per repeat."""
     for repeat in range(options.repeats):
         for work in options.only:
             for contestant in WORKS[work]:
@@ -139,7 +139,7 @@ def turns(options: argparse.Namespace) -> Iterator[tuple[int, str, Contestant]]:
 def run(
     tasks: "Tasks", work: str, contestant: Contestant, repeat: int, peer: str
 ) -> dict | None:
-    """Give a contestant its turn; return its row, or None where it cannot run here."""
+    """Run a configuration; return its row, or None if it cannot run here."""
     task = tasks.make(work, seed=repeat)
     busy = busy_share()
     result = measure(contestant, task, peer)
@@ -156,7 +156,7 @@ def run(
 
 
 def compare(exact: np.ndarray, fast: np.ndarray) -> dict:
-    """Return how far probabilities are from those of float32."""
+    """Return label agreement with, and maximum difference from, float32."""
     same = exact.argmax(axis=1) == fast.argmax(axis=1)
     return {
         "agreement": float(same.mean()),
@@ -166,16 +166,16 @@ def compare(exact: np.ndarray, fast: np.ndarray) -> dict:
 
 @dataclasses.dataclass
 class Tasks:
-    """The tasks of a set; texts and the fitted classifier are made when first needed.
+    """The tasks of a data set; texts and the fitted classifier are created lazily.
 
     Attributes
     ----------
     options : Namespace
-        The command line.
+        Parsed command line.
     name : str
-        Name of the set.
+        Name of the data set.
     folder : Path
-        Where the fitted classifier goes.
+        Directory of the fitted classifier.
     """
 
     options: argparse.Namespace
@@ -183,7 +183,7 @@ class Tasks:
     folder: pathlib.Path
 
     def key(self, work: str, contestant: Contestant, repeat: int) -> tuple[str, ...]:
-        """Return what tells a row from all others."""
+        """Return the unique key of a row."""
         n = {
             "fit": self.options.size,
             "race": self.options.size,
@@ -194,7 +194,7 @@ class Tasks:
         return name, work, contestant.name, str(n), str(repeat)
 
     def make(self, work: str, seed: int) -> dict:
-        """Return the task of a work."""
+        """Return the input of a script for a task."""
         task = {"work": work, "model": str(self.options.model), "seed": seed, **HYPER}
         if work == "roofline":
             return task
@@ -210,18 +210,18 @@ class Tasks:
         return task | self.texts(self.options.predict_size)
 
     def texts(self, n_test: int) -> dict:
-        """Return the texts and labels."""
+        """Return training and test texts and labels."""
         return task_of(self.data, self.name, size=self.options.size, n_test=n_test)
 
     @functools.cached_property
     def data(self) -> tuple:
-        """The whole set."""
+        """The full data set."""
         say(f"reading {self.name}")
         return load_set(self.options.data, self.name)
 
     @functools.cached_property
     def prepared(self) -> tuple[str, np.ndarray]:
-        """The file of a fitted classifier, and its probabilities in float32."""
+        """Path of a fitted classifier, and its probabilities in float32."""
         say(f"fitting the classifier that predicts {self.name}")
         path = str(self.folder / f"{self.name}.joblib")
         task = {

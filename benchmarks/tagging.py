@@ -1,12 +1,12 @@
-"""How good TransformerTagger is, beside the Trainer and a linear model of words.
+"""Compare TransformerTagger with the Trainer and a linear model of word features.
 
 Entities are scored by F1, parts of speech by accuracy, on the same texts and seeds::
 
     python -m benchmarks.tagging path/to/data --peer .venv-peers/bin/python
 
-A data set is a folder with train.conll and test.conll: a word, a tab and its tag a
-line, and a blank line between texts. Rows already in the output file are not run again;
-``--report`` prints the table of what is there.
+A data set is a folder with train.conll and test.conll: one word and its tag per line,
+separated by a tab, and a blank line between texts. Results that are already in the
+output file are not computed again; ``--report`` prints the table of existing results.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from .accuracy import table
 from .running import Contestant, append, make_parser, measure, rows_done, say
 
 SETS = ("twitter_ner", "ud_ewt")
-# As the guide of transformers to token classification has them.
+# Hyper-parameters of the token classification guide of transformers.
 RECIPE = {"epochs": 3, "batch_size": 16, "learning_rate": 2e-5, "weight_decay": 0.01}
 OURS, TRAINER = "tagging_with_sktransformers.py", "tagging_with_trainer.py"
 CONTESTANTS = (
@@ -40,7 +40,7 @@ COLUMNS = (*KEYS, "accuracy", "seconds", "epochs", "versions")
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run the missing measurements, then print the table."""
     parser = make_parser(__doc__.splitlines()[0], out="build/tagging.csv", size=1000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--n-test", type=int, default=1000)
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def missing(options: argparse.Namespace) -> Iterator[dict]:
-    """Run what the output file does not have yet; a seed's contestants take turns."""
+    """Yield the results that are not in the output file, seed by seed."""
     done = rows_done(options.out, KEYS)
     for name in options.sets or SETS:
         train, test = (
@@ -88,7 +88,7 @@ def missing(options: argparse.Namespace) -> Iterator[dict]:
 
 
 def read_conll(path: pathlib.Path) -> tuple[list[list[str]], list[list[str]]]:
-    """Return the words and the tags of each text of a file."""
+    """Return the words and tags of each text in a file."""
     blocks = path.read_text(encoding="utf-8").split("\n\n")
     texts = [
         [line.split("\t") for line in block.splitlines() if line] for block in blocks

@@ -1,4 +1,4 @@
-"""The texts that the benchmarks train on and predict: real ones, drawn repeatably."""
+"""Datasets of the benchmarks, with reproducible training samples."""
 
 import pathlib
 
@@ -15,12 +15,12 @@ N_TEST_MIXED = 1200
 
 
 def load_mixed() -> tuple:
-    """Return docstrings of mixed lengths, labelled by package, as ``load`` does.
+    """Return docstrings of mixed lengths, labelled by package, like ``load``.
 
-    First paragraphs are all of much the same length. Those of a package are strung
-    together, and cut, to lengths drawn from a log-normal distribution, which lengths of
-    real texts are close to: the median is 23 tokens, the mean 38, and one text in
-    twenty has more than 129. No paragraph is in two texts.
+    First paragraphs have similar lengths. Therefore the paragraphs of a package are
+    concatenated and truncated to lengths from a log-normal distribution, which
+    approximates the lengths of natural texts: the median is 23 tokens, the mean 38, and
+    5 % of the texts have more than 129. Each paragraph is used in one text only.
     """
     X, y = load_docstrings(max_per_package=1500, return_X_y=True)
     rng = np.random.default_rng(0)
@@ -41,37 +41,37 @@ def load_mixed() -> tuple:
 
 
 def draw_length(rng: np.random.Generator) -> int:
-    """Return a number of words."""
+    """Draw a number of words."""
     return max(1, round(rng.lognormal(np.log(MEDIAN_WORDS), SIGMA)))
 
 
 def load_set(folder: pathlib.Path | None, name: str) -> tuple:
-    """Return the texts and labels of "mixed", "docstrings" or a folder, as ``load``."""
+    """Return the data set "mixed", "docstrings" or one of a folder, like ``load``."""
     if name == "mixed":
         return load_mixed()
     return load(None if name == "docstrings" else folder, name)
 
 
 def task_of(data: tuple, name: str, *, size: int, n_test: int, seed: int = 0) -> dict:
-    """Return the texts of a task: training texts drawn by a seed, always the same test.
+    """Return a training sample drawn with a seed, and a fixed test sample.
 
     Parameters
     ----------
     data : tuple
-        As ``load_set`` returns it.
+        Output of ``load_set``.
     name : str
-        The set's.
+        Name of the data set.
     size : int
         Number of training texts.
     n_test : int
-        Number of test texts; all, where there are fewer.
+        Maximum number of test texts.
     seed : int
-        Of the draw.
+        Seed of the training sample.
 
     Returns
     -------
     dict
-        X, y, X_test and y_test, of plain strings.
+        X, y, X_test and y_test, as lists of str.
     """
     X_train, y_train, X_test, y_test = data
     X, y = draw(X_train, y_train, Task(name, size, seed))

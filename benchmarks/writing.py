@@ -1,12 +1,13 @@
-"""How good and how fast TransformerGenerator is, beside the tools of transformers.
+"""Compare quality and speed of TransformerGenerator with transformers.
 
-Three works, on the folder of the data sets:
+Three tasks, on the data sets of a folder:
 
-- translate: English to German (multi30k) by a small encoder-decoder that starts from
-  nothing, beside ``Seq2SeqTrainer`` and copying the source;
-- headlines: SmolLM2-135M-Instruct with LoRA learns the title of a piece of news
-  (ag_news), beside the model as it is and the first words of the text;
-- write: the same model writes on, beside ``pipeline("text-generation")``::
+- translate: English to German (multi30k) with a small, randomly initialized
+  encoder-decoder, compared with ``Seq2SeqTrainer`` and with copying the source;
+- headlines: SmolLM2-135M-Instruct, fine-tuned with LoRA on the titles of news texts
+  (ag_news), compared with the original model and the first words of the text;
+- write: text completion by the same model, compared with
+  ``pipeline("text-generation")``::
 
     python -m benchmarks.writing path/to/data --peer .venv-peers/bin/python
 """
@@ -21,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from sktransformers import TransformerGenerator
+from sktransformers._models.bundled import EMBEDDED, find_embedded
 from sktransformers.metrics import bleu_score, chrf_score, rouge_l_score
-from sktransformers.models.embedded import EMBEDDED, find_embedded
 
 from .running import Contestant, append, measure, rows_done, say
 
@@ -46,23 +47,27 @@ WRITERS = (
     Contestant("pipeline(batch_size=16)", PIPELINE, {"batch_size": 16}),
 )
 RECIPE = {"batch_size": 32, "learning_rate": 1e-3, "max_new_tokens": 60, "seed": 0}
-N_TITLE_WORDS = 7  # as many as a title of ag_news has in the median
+N_TITLE_WORDS = 7  # median number of words of the titles in ag_news
 
 KEYS = ("work", "contestant")
 COLUMNS = (*KEYS, "bleu", "chrf", "rouge_l", "seconds", "predict_seconds", "same")
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run the missing measurements, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=pathlib.Path)
-    parser.add_argument("--peer", required=True, help="Python with the peers")
+    parser.add_argument("--peer", required=True, help="Python of the other libraries")
     parser.add_argument("--only", nargs="+", choices=WORKS, default=list(WORKS))
-    parser.add_argument("--pairs", type=int, default=12000, help="to learn from")
+    parser.add_argument(
+        "--pairs", type=int, default=12000, help="number of training pairs"
+    )
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--prompts", type=int, default=200, help="to write on from")
+    parser.add_argument("--prompts", type=int, default=200, help="number of prompts")
     parser.add_argument("--out", type=pathlib.Path, default="build/writing.csv")
-    parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--report", action="store_true", help="only print existing results"
+    )
     options = parser.parse_args()
     done = rows_done(options.out, KEYS)
     for work in () if options.report else options.only:
@@ -72,7 +77,7 @@ def main() -> None:
 
 
 def translate(options: argparse.Namespace, done: set[tuple]) -> Iterator[dict]:
-    """Learn to translate from nothing."""
+    """Train randomly initialized models to translate."""
     X, y = read_pairs(options.data / "multi30k" / "train.tsv")
     X_test, y_test = read_pairs(options.data / "multi30k" / "test.tsv")
     X, y = X[: options.pairs], y[: options.pairs]
@@ -102,7 +107,7 @@ def translate(options: argparse.Namespace, done: set[tuple]) -> Iterator[dict]:
 
 
 def headlines(options: argparse.Namespace, done: set[tuple]) -> Iterator[dict]:
-    """Learn to write titles, with LoRA."""
+    """Fine-tune a model with LoRA to generate titles."""
     if ("headlines", "fine-tuned") in done:
         return
     X, y = read_columns(options.data / "ag_news" / "train.tsv", "description", "title")
@@ -133,7 +138,7 @@ def headlines(options: argparse.Namespace, done: set[tuple]) -> Iterator[dict]:
 
 
 def write(options: argparse.Namespace, done: set[tuple]) -> Iterator[dict]:
-    """Write on from the beginnings of news."""
+    """Complete the beginnings of news texts."""
     X, _ = read_columns(options.data / "ag_news" / "test.tsv", "description", "title")
     rng = np.random.default_rng(0)
     prompts = [
@@ -166,7 +171,7 @@ def write(options: argparse.Namespace, done: set[tuple]) -> Iterator[dict]:
 
 
 def scores(true: list[str], written: list[str]) -> dict[str, float]:
-    """Return how good texts are."""
+    """Return BLEU, chrF and ROUGE-L of generated texts."""
     return {
         "bleu": bleu_score(true, written),
         "chrf": chrf_score(true, written),
@@ -175,21 +180,21 @@ def scores(true: list[str], written: list[str]) -> dict[str, float]:
 
 
 def read_columns(path: pathlib.Path, *names: str) -> list[list[str]]:
-    """Return columns of a file of tab-separated values."""
+    """Return columns of a TSV file."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     return [[row[name] for row in rows] for name in names]
 
 
 def read_pairs(path: pathlib.Path) -> list[list[str]]:
-    """Return the first two columns of such a file."""
+    """Return the first two columns of a TSV file."""
     with path.open(newline="", encoding="utf-8") as file:
         names = file.readline().rstrip("\n").split("\t")
     return read_columns(path, *names[:2])
 
 
 def save_small_model(folder: str, texts: list[str]) -> None:
-    """Save an encoder-decoder as it is drawn, with a tokenizer trained on the texts."""
+    """Save a randomly initialized encoder-decoder and a tokenizer of the texts."""
     import torch
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -2,15 +2,15 @@
 Fine-tune a transformer on real text
 ====================================
 
-The texts are docstrings of the scientific packages installed on this machine; the
-label is the package that a docstring comes from, whose name is masked. A small
-pre-trained encoder is fine-tuned on them and compared with the classic baseline,
-TF-IDF features with logistic regression.
+The texts are docstrings of the installed scientific packages; the label is the package
+that a docstring comes from. Package names are masked in the texts. A small pre-trained
+encoder is fine-tuned and compared with a classical baseline, logistic regression on
+TF-IDF features.
 """
 
 # %%
-# Real texts that every machine has
-# ---------------------------------
+# Load the dataset
+# ----------------
 
 import sys
 import time
@@ -37,19 +37,19 @@ for text, label in zip(X_train[:3], y_train[:3], strict=True):
     print(f"  {label:>12}: {text[:70]}")
 
 # %%
-# The baseline
-# ------------
+# Baseline
+# --------
 
 baseline = make_pipeline(TfidfVectorizer(), LogisticRegression())
 baseline.fit(X_train, y_train)
 print(f"\nTF-IDF + logistic regression: accuracy {baseline.score(X_test, y_test):.3f}")
 
 # %%
-# The transformer
-# ---------------
+# Fine-tuning
+# -----------
 #
-# It is fitted and scored like any classifier of scikit-learn. ``verbose=1`` shows the
-# progress.
+# The classifier is fitted and scored like any scikit-learn classifier. ``verbose=1``
+# shows a progress bar.
 
 started = time.perf_counter()
 classifier = TransformerClassifier(random_state=0, verbose=1).fit(X_train, y_train)
@@ -60,8 +60,8 @@ print(
 )
 
 # %%
-# How the loss went down
-# ----------------------
+# Loss curve
+# ----------
 
 display = LossCurveDisplay.from_estimator(classifier)
 display.ax_.set_title("Fine-tuning on docstrings")
@@ -71,8 +71,8 @@ if len(sys.argv) > 1:
     print(f"The loss curve is in {picture}")
 
 # %%
-# What it makes of new sentences
-# ------------------------------
+# Prediction for new texts
+# ------------------------
 
 sentences = [
     "Return the eigenvalues of a symmetric matrix.",

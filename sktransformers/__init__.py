@@ -1,21 +1,21 @@
 """Hugging Face transformers as scikit-learn estimators.
 
-Importing the package imports neither torch nor transformers: each public name is
-loaded when it is first used, and the heavy libraries when a model is first fitted.
+Importing the package imports neither torch nor transformers. Public names are imported
+lazily on first access, and torch and transformers when a model is first loaded.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from . import datasets, exceptions, inspection, metrics, utils
-    from ._classifier import TransformerClassifier
-    from ._generator import TransformerGenerator
-    from ._regressor import TransformerRegressor
-    from ._tagger import TransformerTagger
-    from ._versions import show_versions
+from ._version import __version__
 
-__version__ = "0.1.0.dev0"
+if TYPE_CHECKING:
+    from . import datasets, exceptions, inspection, metrics
+    from ._estimators.classifier import TransformerClassifier
+    from ._estimators.generator import TransformerGenerator
+    from ._estimators.regressor import TransformerRegressor
+    from ._estimators.tagger import TransformerTagger
+    from ._show_versions import show_versions
 
 __all__ = [
     "TransformerClassifier",
@@ -28,22 +28,21 @@ __all__ = [
     "inspection",
     "metrics",
     "show_versions",
-    "utils",
 ]
 
-_HOME_OF = {
-    "TransformerClassifier": "._classifier",
-    "TransformerGenerator": "._generator",
-    "TransformerRegressor": "._regressor",
-    "TransformerTagger": "._tagger",
-    "show_versions": "._versions",
+_MODULE_OF = {
+    "TransformerClassifier": "._estimators.classifier",
+    "TransformerGenerator": "._estimators.generator",
+    "TransformerRegressor": "._estimators.regressor",
+    "TransformerTagger": "._estimators.tagger",
+    "show_versions": "._show_versions",
 }
-_SUBPACKAGES = {"datasets", "exceptions", "inspection", "metrics", "utils"}
+_SUBPACKAGES = {"datasets", "exceptions", "inspection", "metrics"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        value = getattr(importlib.import_module(_HOME_OF[name], __name__), name)
+    if name in _MODULE_OF:
+        value = getattr(importlib.import_module(_MODULE_OF[name], __name__), name)
     elif name in _SUBPACKAGES:
         value = importlib.import_module(f".{name}", __name__)
     else:

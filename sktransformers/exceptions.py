@@ -1,7 +1,7 @@
-"""Errors and warnings of the package; each error is also a builtin one.
+"""Exceptions and warnings of the package.
 
-Catching :class:`SktransformersError` catches everything that is raised here on
-purpose; catching the builtin (``ValueError``, ``OSError`` ...) works as usual.
+Each exception is a subclass of :class:`SktransformersError` and of a built-in exception
+such as ``ValueError`` or ``OSError``, and can be caught as either.
 """
 
 __all__ = [
@@ -23,56 +23,56 @@ __all__ = [
 
 
 class SktransformersError(Exception):
-    """Base class of the errors raised by this package."""
+    """Base class of the exceptions of this package."""
 
 
 class TextTypeError(SktransformersError, TypeError):
-    """X is a kind of container that cannot hold texts."""
+    """Raised if the type of X is not supported."""
 
 
 class TextValueError(SktransformersError, ValueError):
-    """X holds something that is not a text; the message names the row."""
+    """Raised if X contains something other than texts; the message gives the row."""
 
 
 class ModelNotFoundError(SktransformersError, OSError):
-    """A model is neither a directory, nor installed, nor cached, nor on the hub."""
+    """Raised if a model is found neither locally nor on the Hugging Face Hub."""
 
 
 class ModelFormatError(SktransformersError, ValueError):
-    """A model directory lacks its weights, configuration or tokenizer."""
+    """Raised if the files of a model are missing, damaged or not supported."""
 
 
 class ModelSaveError(SktransformersError, OSError):
-    """A model could not be written, or there is something that it must not replace."""
+    """Raised if a model cannot be written, or would overwrite other files."""
 
 
 class HeadMismatchError(SktransformersError, ValueError):
-    """A checkpoint's trained head has another number of labels than y."""
+    """Raised if the trained head of a checkpoint does not match y."""
 
 
 class DivergenceError(SktransformersError, ArithmeticError):
-    """The training loss became infinite or not a number."""
+    """Raised if the training loss becomes infinite or NaN."""
 
 
 class OutOfMemoryError(SktransformersError, MemoryError):
-    """Not even one row fits into the memory of the device."""
+    """Raised if a single sample does not fit into the memory of the device."""
 
 
 class CheckpointError(SktransformersError, OSError):
-    """A checkpoint cannot be written, or belongs to another fit."""
+    """Raised if a training checkpoint cannot be written, or is of another fit."""
 
 
 class UnsupportedVersionError(SktransformersError, ImportError):
-    """An installed library lacks something that its supported versions have."""
+    """Raised if the installed version of a dependency is not supported."""
 
 
 class CheckpointWarning(UserWarning):
-    """A damaged checkpoint was left out."""
+    """Issued if a damaged training checkpoint is ignored."""
 
 
 class TruncationWarning(UserWarning):
-    """Some texts were longer than ``max_length`` and were cut."""
+    """Issued if texts are longer than ``max_length`` and are truncated."""
 
 
 class UncachedGenerationWarning(UserWarning):
-    """Text is generated without a key-value cache that is known here: more slowly."""
+    """Issued if text is generated without a key-value cache, which is slower."""

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_sentences
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
+from tiny_models import make_sentences
 
 from benchmarks import accuracy, quality, speed, texts
 from benchmarks.contestants import WORKS
@@ -289,8 +289,8 @@ def test_our_contestant_does_all_works(ours, task):
 
 
 def test_the_start_of_the_head_can_be_left_out(ours, task, monkeypatch):
-    fitting = importlib.import_module("sktransformers._fitting")
-    monkeypatch.setattr(fitting, "start_head", fitting.start_head)  # restored later
+    fitting = importlib.import_module("sktransformers._training.fit")
+    monkeypatch.setattr(fitting, "init_head", fitting.init_head)  # restored later
     options = {"max_epochs": 0, "device": "cpu"}
     started = ours.make({**task, "options": options})
     head = started.fit(task["X"], task["y"]).model_.head.weight

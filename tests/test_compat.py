@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from conftest import make_config, make_sentences
+from gguf_files import needs_gguf, write_gguf
 from sklearn.callback import ProgressBar
 from sklearn.pipeline import Pipeline
-from test_generative_models import needs_gguf, write_gguf
+from tiny_models import make_config, make_sentences
 
 import sktransformers
 from sktransformers import TransformerClassifier, _compat

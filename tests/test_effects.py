@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import save_tiny_model
 from saved_models import NUMBERS, PARAMS, TAGS, WORDS, X, Y, save_writer
 from sklearn.base import clone
+from tiny_models import save_tiny_model
 
 import sktransformers
 from sktransformers import (
@@ -137,7 +137,7 @@ def test_an_interrupt_anywhere_propagates_and_changes_nothing(kind, jobs):
     n_functions = len(counter.known)
     assert n_functions > 4 * N_POINTS
     parts = {Path(file).parent.name for file, _ in counter.known}
-    assert {"text", "models", "engine", "sktransformers"} <= parts
+    assert {"_text", "_models", "_training", "_inference"} <= parts
     fitted.set_params(learning_rate=1e-1)  # so that another fit shows
     for at in np.linspace(2, n_functions - 1, N_POINTS).astype(int):
         with pytest.raises(KeyboardInterrupt), Interrupt(int(at)):

@@ -12,19 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import make_sentences
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from test_generator import save_writer
+from tiny_generators import save_writer
+from tiny_models import make_sentences
 
-from sktransformers import (
-    TransformerGenerator,
-    TransformerRegressor,
-    TransformerTagger,
-)
+from sktransformers import TransformerGenerator, TransformerRegressor, TransformerTagger
 
 GRID = {"learning_rate": [1e-3, 1e-5]}
 
@@ -199,7 +195,7 @@ THREADS = """
 import json, sys
 import joblib
 sys.path.insert(0, sys.argv[2])
-from conftest import make_sentences
+from tiny_models import make_sentences
 from sklearn.model_selection import cross_validate
 from sktransformers import TransformerClassifier
 
@@ -218,11 +214,11 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_workers_share_the_processors(tiny_model, tmp_path):
     (tmp_path / "program.py").write_text(THREADS)
-    tests = Path(__file__).parent
+    tests = Path(__file__).parent / "helpers"
     environment = {k: v for k, v in os.environ.items() if "_NUM_THREADS" not in k}
     done = subprocess.run(
         [sys.executable, tmp_path / "program.py", tiny_model, tests],
-        env={**environment, "PYTHONPATH": str(tests.parent)},
+        env={**environment, "PYTHONPATH": str(tests.parents[1])},
         capture_output=True,
         text=True,
         timeout=300,
@@ -251,7 +247,7 @@ CYCLES = """
 import gc, sys
 import psutil
 sys.path.insert(0, sys.argv[2])
-from conftest import make_sentences
+from tiny_models import make_sentences
 from sktransformers import TransformerClassifier
 
 X, y = make_sentences(32)
@@ -272,10 +268,10 @@ print(sizes[19], max(sizes[20:]))
 @pytest.mark.slow
 def test_many_fits_take_no_more_memory_than_a_few(tiny_model):
     pytest.importorskip("psutil")
-    tests = Path(__file__).parent
+    tests = Path(__file__).parent / "helpers"
     done = subprocess.run(
         [sys.executable, "-c", CYCLES, tiny_model, str(tests)],
-        cwd=tests.parent,
+        cwd=tests.parents[1],
         capture_output=True,
         text=True,
         timeout=600,

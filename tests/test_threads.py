@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import VOCABULARY, make_sentences
 from saved_models import MAKERS, PARAMS, TAGS, WORDS, save_writer
 from sklearn.base import clone
+from tiny_models import VOCABULARY, make_sentences
 
 from sktransformers import (
     TransformerClassifier,

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import sktransformers
-from sktransformers import _versions
+from sktransformers import _show_versions
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,7 +35,7 @@ def test_versions_and_devices_are_told(capsys):
 
 
 def test_what_is_not_installed_is_none(capsys, monkeypatch):
-    monkeypatch.setattr(_versions, "_OPTIONAL", ("no-such-package",))
+    monkeypatch.setattr(_show_versions, "_OPTIONAL", ("no-such-package",))
     assert "no-such-package: None" in shown(capsys)
 
 
@@ -55,7 +55,7 @@ def test_every_package_that_is_used_is_told():
     for extra in extras.keys() - {"bench", "docs", "test"}:
         used += extras[extra]
     names = {re.split(r"[<>=\[ ]", requirement)[0] for requirement in used}
-    assert names <= {*_versions._REQUIRED, *_versions._OPTIONAL}
+    assert names <= {*_show_versions._REQUIRED, *_show_versions._OPTIONAL}
 
 
 def test_the_name_alone_imports_no_torch():

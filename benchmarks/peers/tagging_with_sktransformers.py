@@ -20,7 +20,7 @@ def fit(task: dict) -> dict:
 def make(task: dict) -> Any:
     """Return the unfitted tagger, with everything imported that fitting needs."""
     import_backbone(task["model"])
-    import sktransformers._fitting  # noqa: F401
+    import sktransformers._training.fit  # noqa: F401
     from sktransformers import TransformerTagger
 
     options = dict(task["options"])

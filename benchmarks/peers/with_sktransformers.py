@@ -95,13 +95,13 @@ def embed(task: dict) -> dict:
 def make(task: dict) -> Any:
     """Return the unfitted classifier, with everything imported that fitting needs."""
     import_backbone(task["model"])
-    import sktransformers._fitting
+    import sktransformers._training.fit
     from sktransformers import TransformerClassifier
 
     options = dict(task["options"])
     if options.pop("random_head", False):
         # A head as the peers have it, to tell what the start is worth.
-        sktransformers._fitting.start_head = leave_head
+        sktransformers._training.fit.init_head = leave_head
     if "epochs" in task:
         options = {
             "max_epochs": task["epochs"],
@@ -125,7 +125,7 @@ def load(task: dict) -> Any:
     import joblib
 
     import_backbone(task["model"])
-    import sktransformers._fitting  # noqa: F401
+    import sktransformers._training.fit  # noqa: F401
 
     options = dict(task["options"])
     backend = options.pop("backend", None)
@@ -137,7 +137,7 @@ def load(task: dict) -> Any:
 
 def training_precision(classifier: Any) -> str:
     """Return the number format that "auto" chose."""
-    from sktransformers.engine import hardware
+    from sktransformers._hardware import devices as hardware
 
     device = hardware.resolve_device(classifier.device)
     return hardware.resolve_precision(classifier.precision, device)

@@ -1,4 +1,4 @@
-"""Real text that every machine has, for examples, tests and first experiments."""
+"""Text datasets for examples and tests, read from the installed packages."""
 
 from ._docstrings import load_docstrings
 

@@ -1,4 +1,4 @@
-"""`load_docstrings`: the documentation of the installed packages as data sets."""
+"""`load_docstrings`: docstrings of the installed packages as text datasets."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,18 +15,18 @@ from ._numpydoc import TAGS, iter_tagged_parameters
 from ._sources import Docstring, iter_docstrings, stable_hash
 from ._text import first_paragraph, is_prose_after_masking, mask_names
 
-# Dependencies of sktransformers, so that they are always there.
+# Dependencies of sktransformers, so always installed.
 _PACKAGES = ("numpy", "pandas", "scipy", "sklearn", "torch", "transformers")
 _NUMPYDOC_PACKAGES = ("numpy", "pandas", "scipy", "sklearn")
 
-# Reading more than is kept lets the hash choose, so that no long file dominates, and
-# leaves enough when shared texts are dropped.
+# Read more samples than are kept: the hash then selects among them, so that no long
+# file dominates, and enough remain after texts shared by packages are dropped.
 _CANDIDATES = 1.5
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """An input, its target, and the name of what it documents."""
+    """A sample: input, target, and the name of the documented object."""
 
     data: Any  # str, or a tuple of tokens
     target: Any  # str, or a tuple of tags
@@ -34,14 +34,14 @@ class _Sample:
 
     @property
     def key(self) -> str:
-        """What makes two samples the same: the input, whatever its capitals."""
+        """Key for the removal of duplicates: the case-folded input."""
         words = [self.data] if isinstance(self.data, str) else self.data
         return " ".join(words).casefold()
 
 
 @dataclass(frozen=True)
 class _Task:
-    """How docstrings become samples, and what a sample's two sides are called."""
+    """Definition of a task: its packages, its samples and the names of its columns."""
 
     packages: tuple[str, ...]
     samples: Callable[[str, Docstring], Iterator[_Sample]]
@@ -77,10 +77,10 @@ _TASKS = {
         target_name="package",
         description="""\
 Each text is the first paragraph of a docstring; its label is the package it comes
-from. Markup is stripped, white space collapsed. Names that give the answer away
-(packages, their aliases, hallmark types such as DataFrame) read NAME, by a list of
-words: topics, spelling and manner still tell the packages apart, and are meant to.
-A text that two packages share is in neither.""",
+from. Markup is stripped and white space is collapsed. Names that reveal the label
+(packages, their aliases, characteristic types such as DataFrame) are replaced by NAME,
+using a list of words; topics, spelling and style still distinguish the packages.
+Texts that occur in several packages are excluded.""",
     ),
     "tagging": _Task(
         packages=_NUMPYDOC_PACKAGES,
@@ -88,10 +88,10 @@ A text that two packages share is in neither.""",
         feature_name="tokens",
         target_name="tags",
         description="""\
-Each sample is a parameter as numpydoc writes it, `name : type, default=value`, and
-the first sentence of its description, cut into tokens. The BIO tags (NAME, TYPE,
-DEFAULT) follow from the structure of the line, not from human annotation; the
-description is tagged O. Lines whose structure leaves a doubt are left out.""",
+Each sample is the tokenized parameter line of a numpydoc docstring, `name : type,
+default=value`, with the first sentence of its description. The BIO tags (NAME, TYPE,
+DEFAULT) are derived from the structure of the line, not from human annotation; the
+description is tagged O. Ambiguous lines are excluded.""",
     ),
     "summarization": _Task(
         packages=_PACKAGES,
@@ -100,8 +100,8 @@ description is tagged O. Lines whose structure leaves a doubt are left out.""",
         target_name="summary",
         description="""\
 Each input is the signature of a function or method, its target the first paragraph
-of the docstring, with markup stripped. Nothing is masked. A signature says only part
-of what its summary says, so no model can be right all the time.""",
+of the docstring, with markup stripped. No names are masked. The signature determines
+the summary only in part, so a perfect score is not attainable.""",
     ),
 }
 
@@ -124,22 +124,21 @@ def load_docstrings(
     return_X_y: bool = False,
     as_frame: bool = False,
 ) -> Any:
-    """Load the docstrings of the installed scientific packages as a data set.
+    """Load the docstrings of the installed scientific packages as a dataset.
 
-    The packages that sktransformers itself depends on are found, not imported, and
-    their sources are read: real English text with real labels, with no download and
-    nothing written to disk. The samples depend on the installed versions; with the
-    same versions they are the same, in the same order. They come shuffled, so that
-    the first n are a random sample. What was read is kept in memory for the next
-    call.
+    The sources of the dependencies of sktransformers are read without importing them:
+    real English text with real labels, without a download or files written to disk.
+    The samples depend on the installed versions; for the same versions they are
+    identical and in the same order. They are shuffled, so that the first n are a random
+    sample. The samples are cached in memory for further calls.
 
     Parameters
     ----------
     task : {"classification", "tagging", "summarization"}, default="classification"
-        What is to be learnt:
+        Prediction task:
 
-        - "classification": the first paragraph of a docstring, with telling names
-          masked as ``NAME``; the target is the package it comes from.
+        - "classification": the first paragraph of a docstring, with names that reveal
+          the label masked as ``NAME``; the target is the package it comes from.
         - "tagging": the tokens of a numpydoc parameter line and the first sentence
           of its description; the target is a BIO tag (``NAME``, ``TYPE``,
           ``DEFAULT``) for each token.
@@ -147,54 +146,54 @@ def load_docstrings(
           paragraph of its docstring.
 
     packages : list of str or None, default=None
-        The packages to read, by their import names: among "numpy", "pandas",
-        "scipy", "sklearn", "torch" and "transformers"; for tagging among the first
-        four, which write numpydoc. None takes all of them.
+        Import names of the packages to read: "numpy", "pandas", "scipy", "sklearn",
+        "torch" and "transformers"; for tagging only the first four, which use
+        numpydoc. None: all of them.
     max_per_package : int or None, default=400
-        How many samples to keep of each package, where it has that many. More take
-        longer to read; None takes all there are, which takes half a minute.
+        Maximum number of samples per package. Reading more takes longer; None reads
+        all samples, which takes half a minute.
     return_X_y : bool, default=False
         Return ``(data, target)`` instead of a Bunch.
     as_frame : bool, default=False
-        Return pandas objects. `data` is a Series, not a frame of one column, over
-        which text vectorizers would iterate by column name.
+        Return pandas objects. `data` is a Series rather than a data frame of one
+        column, as text vectorizers would iterate over the column names of the latter.
 
     Returns
     -------
     docstrings : :class:`~sklearn.utils.Bunch`
-        Dictionary-like, with these attributes:
+        Dictionary-like object, with the following attributes:
 
         data : ndarray of str objects of shape (n_samples,), list of lists, or Series
-            The texts or signatures; for tagging, a list of tokens for each sample.
+            Texts or signatures; for tagging, a list of tokens per sample.
         target : ndarray of str objects of shape (n_samples,), list of lists, or Series
-            The packages or summaries; for tagging, a list of tags for each sample.
+            Packages or summaries; for tagging, a list of tags per sample.
         feature_names : list of str
-            What a sample is: ``["text"]``, ``["tokens"]`` or ``["signature"]``.
+            Name of the input: ``["text"]``, ``["tokens"]`` or ``["signature"]``.
         target_names : list of str
-            The packages, or the tags, or ``["summary"]``.
+            Packages, tags, or ``["summary"]``.
         source : ndarray of str objects of shape (n_samples,), or Series
-            The dotted name of what each sample documents. It begins with the
-            package, so it is no input to learn from.
+            Dotted name of the object that each sample documents. It begins with the
+            package, so do not use it as a feature.
         frame : DataFrame of shape (n_samples, 2) or None
-            Data and target side by side; only with ``as_frame=True``.
+            Data and target as columns; only with ``as_frame=True``.
         DESCR : str
-            A description of the data set.
+            Description of the dataset.
 
     (data, target) : tuple if ``return_X_y`` is True
-        The two attributes alone.
+        Data and target only.
 
     Raises
     ------
     InvalidParameterError
-        If an argument has a wrong type or value (a ValueError and a TypeError).
+        If a parameter has an invalid type or value (a ValueError and a TypeError).
     ValueError
-        If `packages` is empty or names a package that the task cannot use.
+        If `packages` is empty or contains a package that the task does not support.
     ModuleNotFoundError
         If one of the packages is not installed.
 
     See Also
     --------
-    sklearn.datasets.fetch_20newsgroups : Longer texts, which must be downloaded.
+    sklearn.datasets.fetch_20newsgroups : Longer texts, requires a download.
 
     Examples
     --------
@@ -214,7 +213,7 @@ def load_docstrings(
 def _check_packages(
     packages: list[str] | tuple[str, ...] | None, task: str
 ) -> tuple[str, ...]:
-    """Return the packages to read, sorted, so that their order does not matter."""
+    """Validate `packages` and return them sorted, so that their order is irrelevant."""
     usable = _TASKS[task].packages
     if packages is None:
         return usable
@@ -227,7 +226,7 @@ def _check_packages(
     if unusable:
         raise ValueError(
             f"packages must be among {list(usable)} for task={task!r}. Got "
-            f"{', '.join(map(repr, unusable))} instead; leave it out."
+            f"{', '.join(map(repr, unusable))} instead."
         )
     return tuple(sorted(set(packages)))
 
@@ -236,9 +235,9 @@ def _check_packages(
 def _select(
     task: str, packages: tuple[str, ...], max_per_package: int | None
 ) -> tuple[_Sample, ...]:
-    """Read the packages and keep the samples with the lowest hashes of each."""
+    """Read the packages and keep the samples of each with the lowest hashes."""
     pools = [_read_samples(task, package, max_per_package) for package in packages]
-    # Which of two packages a shared text belongs to, nobody can tell.
+    # Texts shared by packages have no unique label.
     n_packages = Counter(key for pool in pools for key in pool)
     kept: list[_Sample] = []
     for pool in pools:
@@ -252,7 +251,7 @@ def _select(
 def _read_samples(
     task: str, package: str, max_per_package: int | None
 ) -> dict[str, _Sample]:
-    """Return the distinct samples of a package by key, more than will be kept."""
+    """Return the distinct samples of a package by key, more than `max_per_package`."""
     pool: dict[str, _Sample] = {}
     for docstring in iter_docstrings(package):
         for sample in _TASKS[task].samples(package, docstring):
@@ -269,7 +268,7 @@ def _make_bunch(
     *,
     as_frame: bool,
 ) -> Bunch:
-    """Build fresh containers, so that a user's changes never reach the cache."""
+    """Build the result with new containers, to protect the cache from changes."""
     feature_name, target_name = _TASKS[task].feature_name, _TASKS[task].target_name
     if task == "tagging":
         data: Any = [list(sample.data) for sample in samples]
@@ -282,7 +281,7 @@ def _make_bunch(
     source: Any = np.array([sample.source for sample in samples], dtype=object)
     frame = None
     if as_frame:
-        import pandas as pd  # here, since most calls do without
+        import pandas as pd  # imported lazily: only needed for as_frame=True
 
         frame = pd.DataFrame({feature_name: data, target_name: target})
         data, target = frame[feature_name], frame[target_name]
@@ -306,7 +305,7 @@ Docstrings of scientific Python packages: {task}
 
 {_TASKS[task].description}
 
-The text was written by the packages' authors, under the packages' own licences, and
-is read from the sources on this machine. It changes with the installed versions: a
-figure measured on it should name them.
+The texts were written by the packages' authors, under the packages' own licences, and
+are read from the installed sources. They depend on the installed versions, which should
+be reported together with any results.
 """

@@ -1,7 +1,7 @@
-"""numpydoc parameter lines -> tagged tokens.
+"""Derive tagged tokens from numpydoc parameter lines.
 
-The structure of a line, `name : type, default=value`, says which token is what, so
-nobody has to annotate anything.
+The tags follow from the structure of a line, `name : type, default=value`, so that no
+annotation is needed.
 """
 
 import re
@@ -18,7 +18,7 @@ _SECTION = re.compile(
     r"^(?:Other )?(?:Parameters|Attributes)\n-{3,}\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)",
     re.DOTALL | re.MULTILINE,
 )
-# A line at the margin, and the indented lines under it.
+# An unindented line and the indented lines below it.
 _ENTRY = re.compile(
     r"^(?P<names>\*{0,2}\w+(?:, \*{0,2}\w+)*) : (?P<kind>\S.*)\n"
     r"(?P<description>(?:[ \t]+\S.*\n?)+)",
@@ -36,10 +36,9 @@ TaggedTokens = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def iter_tagged_parameters(docstring: str) -> Iterator[TaggedTokens]:
-    """Yield the tokens and BIO tags of each parameter that a docstring documents.
+    """Yield the tokens and BIO tags of each documented parameter.
 
-    A parameter whose structure leaves a doubt is left out: better fewer lines than
-    wrong tags.
+    Ambiguous lines are skipped, to avoid wrong tags.
     """
     for section in _SECTION.findall(docstring + "\n"):
         for entry in _ENTRY.finditer(section):
@@ -49,12 +48,12 @@ def iter_tagged_parameters(docstring: str) -> Iterator[TaggedTokens]:
 
 
 def _tag_entry(names: str, kind: str, description: str) -> TaggedTokens | None:
-    # A template is no line yet; "::" would make the line's own colon ambiguous.
+    # Skip templates, and "::", which would make the separating colon ambiguous.
     if "%(" in kind or "::" in kind or not _is_balanced(kind):
         return None
     sentence = first_sentence(plain(description))
     words = _TOKEN.findall(sentence)
-    # A default that is told in words would have to be tagged, and cannot be found.
+    # Skip defaults described in prose, which cannot be located.
     if "default" in sentence.lower() or len(words) < _MIN_DESCRIPTION:
         return None
     tagged_kind = _tag_kind(plain(kind))
@@ -80,7 +79,7 @@ def _tag_names(names: str) -> Iterator[tuple[str, str]]:
 
 
 def _tag_kind(kind: str) -> list[tuple[str, str]] | None:
-    """Tag what follows the colon; None where it cannot be told apart."""
+    """Tag the tokens after the colon; None if they are ambiguous."""
     types: list[str] = []
     rest: list[tuple[str, str]] = []
     for part in _split_at_commas(kind):
@@ -106,7 +105,7 @@ def _tag_span(tokens: list[str], label: str) -> list[tuple[str, str]]:
 
 
 def _split_at_commas(text: str) -> list[str]:
-    """Split at the commas that stand outside brackets."""
+    """Split at the commas outside brackets."""
     parts, depth = [""], 0
     for character in text:
         depth += (character in "([{") - (character in ")]}")

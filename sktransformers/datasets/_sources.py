@@ -1,7 +1,4 @@
-"""Installed package -> its docstrings, read from the sources without importing it.
-
-Knows nothing of tasks, labels or cleaning.
-"""
+"""Read the docstrings of an installed package from its sources, without an import."""
 
 import ast
 import warnings
@@ -12,7 +9,7 @@ from importlib.util import find_spec
 from inspect import cleandoc
 from pathlib import Path
 
-# Tests say little in prose, and vendored copies would teach another package's words.
+# Tests contain little prose, and vendored code belongs to other packages.
 _SKIPPED_FOLDERS = frozenset(
     {
         "_numpy",
@@ -34,11 +31,11 @@ _SKIPPED_FOLDERS = frozenset(
 
 _SKIPPED_FILES = frozenset({"conftest.py", "testing_utils.py"})
 
-# How the packages document what is written in C: the docstring is an argument.
+# Functions that set the docstrings of C code; the docstring is an argument.
 _DOCUMENTING_CALLS = frozenset({"add_newdoc", "add_docstr", "add_docstr_all"})
 
-# Parsing takes nearly all the time; files that say little for their size are not
-# worth it. A docstring has two of the triple quotes.
+# Parsing dominates the run time, so files with few docstrings for their size are
+# skipped. A docstring has two triple quotes.
 _MAX_BYTES_PER_QUOTE = 2000
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -46,16 +43,16 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Docstring:
-    """A docstring as written, and where it stands."""
+    """A docstring and the object it documents."""
 
-    name: str  # dotted, from the package on: numpy.linalg._linalg.svd
+    name: str  # dotted path: numpy.linalg._linalg.svd
     text: str
     function: _Function | None = None
     owner: str = ""  # the class of a method, with a dot
 
     @property
     def signature(self) -> str | None:
-        """The function as one calls it; None for classes and modules."""
+        """Name and signature of the function; None for classes and modules."""
         if self.function is None:
             return None
         arguments, returns = ast.unparse(self.function.args), self.function.returns
@@ -64,15 +61,15 @@ class Docstring:
 
 
 def stable_hash(text: str) -> str:
-    """Hash a text to the same digits in every process and on every machine."""
+    """Return a hash that is the same in every process and on every machine."""
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def iter_docstrings(package: str) -> Iterator[Docstring]:
     """Yield the docstrings of an installed package, file by file.
 
-    The files come in the order of a hash of their paths, so that whoever stops early
-    has seen all corners of the package, and the same ones each time.
+    The files are sorted by a hash of their paths, so that the first ones are a
+    reproducible random sample of the package.
     """
     root = _package_folder(package)
     paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
@@ -85,12 +82,12 @@ def iter_docstrings(package: str) -> Iterator[Docstring]:
 
 
 def _package_folder(package: str) -> Path:
-    # find_spec on a top-level name looks the package up without running its code.
+    # find_spec of a top-level name locates the package without importing it.
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
             f"load_docstrings reads the sources of {package!r}, which is not installed "
-            "here as a package. Install it, or leave it out of `packages`.",
+            "here as a package. Install it, or remove it from `packages`.",
             name=package,
         )
     return Path(next(iter(spec.submodule_search_locations)))
@@ -102,11 +99,11 @@ def _read_module(path: Path, module: str) -> Iterator[Docstring]:
         return
     try:
         with warnings.catch_warnings():
-            # Others' invalid escapes are not the user's concern.
+            # Suppress warnings about invalid escapes in third-party sources.
             warnings.simplefilter("ignore")
             tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return  # a template, or a file for another Python
+        return  # a template, or source for another Python version
     text = ast.get_docstring(tree)
     if text:
         yield Docstring(module, text)
@@ -114,7 +111,7 @@ def _read_module(path: Path, module: str) -> Iterator[Docstring]:
 
 
 def _visit(parent: ast.AST, module: str, owner: str) -> Iterator[Docstring]:
-    """Yield what is documented below a node; function bodies are not entered."""
+    """Yield the docstrings below a node, except in function bodies."""
     for node in ast.iter_child_nodes(parent):
         if isinstance(node, ast.ClassDef | _Function):
             name = f"{module}.{owner}{node.name}"
@@ -134,7 +131,7 @@ def _documenting_call(call: ast.Call, module: str) -> Iterator[Docstring]:
     called = getattr(call.func, "attr", getattr(call.func, "id", ""))
     if called not in _DOCUMENTING_CALLS or len(call.args) < 2:
         return
-    # The docstring may sit in a tuple or before .format(): take the longest string.
+    # The docstring may be in a tuple or before .format(): take the longest string.
     strings = [
         node.value
         for node in ast.walk(call.args[-1])

@@ -1,23 +1,23 @@
-"""Docstring -> its first paragraph as plain prose, with telling names masked."""
+"""Extract the first paragraph of a docstring as plain text, and mask package names."""
 
 import re
 
 MASK = "NAME"
 
-_MIN_WORDS = 8  # shorter ones fit any package: "Return a copy of self."
+_MIN_WORDS = 8  # shorter texts are not specific: "Return a copy of self."
 _MAX_WORDS = 120  # beyond this it is a licence or a list, not a summary
 _MIN_LETTERS = 0.65  # share of letters among the characters that are not spaces
 
 _SIGNATURE = re.compile(r"[\w.*]+\(.*\)\s*(->.*)?", re.DOTALL)
 _UNDERLINE = re.compile(r"^\s*([=\-~^#*])\1{2,}\s*$", re.MULTILINE)
-# What may follow the prose with no blank line between them.
+# Blocks that may follow the prose without a blank line.
 _NEXT_BLOCK = re.compile(
     r"^\s*(\.\. |>>> |[-*+] |```|@|<|:(param|return|rtype|type)\b"
     r"|(Args?|Arguments|Parameters?|Returns?|Yields?|Raises?|Examples?|Notes?"
     r"|Usage|Inputs?|Outputs?|Attributes|Shape)\s*:+\s*$)",
     re.MULTILINE,
 )
-# Some docstrings are nothing but a list of parameters.
+# Start of a docstring that is only a list of parameters.
 _PARAMETER = re.compile(r"[`*]*\w+[`*]*\s*(\([^\n]*\)\s*(:|\n)|:\s*`|\s:\s)")
 _TEMPLATE = re.compile(r"[{}]|%\(|\$\w")
 
@@ -36,20 +36,20 @@ _MARKUP = (
     (re.compile(r"::(?=\s|$)"), ":"),
 )
 
-# Written in two words, or with a hyphen.
+# Names written as two words or with a hyphen.
 _COMPOUND = re.compile(
     r"\b(hugging[\s-]+face|scikit(-\w+|[\s]+learn)?|data[\s-]+frames?|py[\s-]+torch)\b",
     re.IGNORECASE,
 )
 _DOTTED_NAME = re.compile(r"\w+(?:\.\w+)*")
-# Anything that contains one of these, such as `TorchScript` or `is_numpy_array` ...
-_TELLING_PART = re.compile(
+# Names that contain one of these, such as `TorchScript` or `is_numpy_array`.
+_REVEALING_PART = re.compile(
     r"numpy|scipy|sklearn|scikit|pandas|torch|transformers|hugging_?face|joblib"
     r"|ndarray|data_?frame|tensor|ufunc|multiindex|baseestimator|pretrainedmodel",
     re.IGNORECASE,
 )
-# ... or has one of these standing between dots and underscores, such as `np.sum`.
-_TELLING_WORD = re.compile(
+# Names with one of these between dots or underscores, such as `np.sum`.
+_REVEALING_WORD = re.compile(
     r"(?<![a-z0-9])(np|pd|plt|sp|sk|sps|nn|hf|hub|series)(?![a-z0-9])",
     re.IGNORECASE,
 )
@@ -61,16 +61,16 @@ def first_paragraph(docstring: str) -> str | None:
     Parameters
     ----------
     docstring : str
-        With its indentation already removed.
+        Docstring without indentation.
 
     Returns
     -------
     paragraph : str or None
-        None where the docstring opens with something other than a few words of
-        prose: markup, a template to be filled in later, or too little.
+        None if the docstring does not start with prose of sufficient length, but with
+        markup or a template.
     """
     for paragraph in re.split(r"\n\s*\n", docstring.strip()):
-        # C functions carry their signature in the docstring, modules a heading.
+        # Skip the signatures of C functions and the headings of modules.
         if _SIGNATURE.fullmatch(paragraph.strip()) or _UNDERLINE.search(paragraph):
             continue
         if _TEMPLATE.search(paragraph) or _PARAMETER.match(paragraph):
@@ -94,20 +94,20 @@ def first_sentence(text: str) -> str:
 
 
 def mask_names(text: str) -> str:
-    """Replace the names that give a package away, whole dotted paths at a time."""
+    """Replace dotted names that reveal the package by `MASK`."""
     text = _COMPOUND.sub(MASK, text)
-    return _DOTTED_NAME.sub(_mask_telling, text)
+    return _DOTTED_NAME.sub(_mask_revealing, text)
 
 
 def is_prose_after_masking(text: str) -> bool:
-    """Tell whether enough of a masked text is left to learn from."""
+    """Return whether a masked text still contains enough prose."""
     return _is_prose(text.replace(MASK, ""))
 
 
-def _mask_telling(match: re.Match[str]) -> str:
+def _mask_revealing(match: re.Match[str]) -> str:
     name = match[0]
-    telling = _TELLING_PART.search(name) or _TELLING_WORD.search(name)
-    return MASK if telling else name
+    is_revealing = _REVEALING_PART.search(name) or _REVEALING_WORD.search(name)
+    return MASK if is_revealing else name
 
 
 def _is_prose(text: str) -> bool:

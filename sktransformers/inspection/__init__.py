@@ -1,4 +1,4 @@
-"""Fitted estimators in, pictures out."""
+"""Displays of the training history and of predicted entities."""
 
 from ._entities import EntityDisplay
 from ._loss_curve import LossCurveDisplay

@@ -1,4 +1,4 @@
-"""Entities highlighted in their texts, as HTML and as a picture."""
+"""`EntityDisplay`: entities highlighted in their texts, as HTML or a figure."""
 
 import re
 import unicodedata
@@ -12,8 +12,8 @@ from typing import Any, Self
 from ..exceptions import TextTypeError, TextValueError
 
 _INK, _CHIP = "#1a1a1a", "#ffffff"
-# Backgrounds and edges: tints of Okabe and Ito's colours, which colour-blind people can
-# tell apart, and the colours themselves. Each tint is light enough for _INK.
+# Background and edge colours: tints of the colour-blind safe palette of Okabe and Ito,
+# light enough for text in _INK, and the palette itself.
 _PALETTE = (
     ("#f1ca73", "#e69f00"),
     ("#bfe3f7", "#56b4e9"),
@@ -32,35 +32,36 @@ _LABEL_STYLE = (
     f"color:{_INK};background:{_CHIP};border-radius:.25em;font-size:.72em;"
     "margin:0 .25em;white-space:nowrap;unicode-bidi:plaintext;user-select:none"
 )
-# Han, kana, their punctuation and full-width forms: written without spaces.
+# Han, kana, their punctuation and full-width forms, written without spaces.
 _CJK = re.compile("[\u3000-\u30ff\u3400-\u9fff\uff01-\uff9f\U00020000-\U0003ffff]")
-# The picture is a grid: a letter's width, in font sizes, and the rest in such widths.
+# The figure is a character grid: character width in font sizes, and heights and margin
+# in character widths.
 _LETTER = 0.602  # of DejaVu Sans Mono
 _LINE, _MARK, _MARGIN = 3.1, 2.3, 1.5
 
 
 class EntityDisplay:
-    """Texts with their entities highlighted, as HTML and as a picture.
+    """Visualization of entities highlighted in their texts.
 
-    As the last value of a notebook's cell the display is shown as HTML; `plot` draws it
-    with matplotlib. The label stands beside each entity, so nothing hangs on colour
-    alone. Sorted labels take the seven colours in turn. `from_estimator` and
-    `from_predictions` check what they get, the constructor only stores it.
+    Notebooks show the display as HTML; `plot` draws it with matplotlib. The label is
+    shown next to each entity, so that colour is not the only cue. The seven colours are
+    assigned to the sorted labels in turn. `from_estimator` and `from_predictions`
+    validate their input, whereas the constructor only stores it.
 
     Parameters
     ----------
     texts : list of str
-        The texts to show.
+        Texts to show.
     entities : list of list of dict
-        The entities of each text, sorted and free of overlaps, with the keys "text",
-        "label", "start", "end" (in characters) and "score" (None: not known).
+        Entities of each text, sorted and non-overlapping, with the keys "text",
+        "label", "start", "end" (character offsets) and "score" (None: unknown).
 
     Attributes
     ----------
     ax_ : matplotlib.axes.Axes
-        The axes that `plot` drew on.
+        Axes of the last `plot`.
     figure_ : matplotlib.figure.Figure
-        Their figure.
+        Figure of `ax_`.
 
     Examples
     --------
@@ -80,50 +81,50 @@ class EntityDisplay:
 
     @classmethod
     def from_estimator(cls, tagger: Any, X: Any) -> Self:
-        """Show the entities that a fitted tagger finds.
+        """Create a display of the entities predicted by a fitted tagger.
 
         Parameters
         ----------
         tagger : estimator
-            With a method ``predict_entities``.
+            Fitted tagger with a method ``predict_entities``.
         X : sequence of str or of token lists
-            The texts.
+            Texts.
 
         Returns
         -------
         EntityDisplay
-            The display, not drawn yet.
+            Display, not drawn yet.
         """
         return cls.from_predictions(X, tagger.predict_entities(X))
 
     @classmethod
     def from_predictions(cls, X: Any, entities: Any) -> Self:
-        """Show entities that are there already: predicted, or annotated by hand.
+        """Create a display of given entities, predicted or annotated.
 
         Parameters
         ----------
         X : sequence of str or of token lists
-            The texts. Tokens are joined by spaces, but for Chinese and Japanese ones.
+            Texts. Tokens are joined by spaces, except Chinese and Japanese tokens.
         entities : sequence of sequences of dict
-            For each text its entities in any order, with the keys "text", "label",
-            "start", "end" and, if known, "score". Positions count characters in a str
-            and tokens in a list; the end is exclusive.
+            Entities of each text in any order, with the keys "text", "label", "start",
+            "end" and, if known, "score". Offsets are in characters for a str and in
+            tokens for a list; the end is exclusive.
 
         Returns
         -------
         EntityDisplay
-            The display, not drawn yet.
+            Display, not drawn yet.
 
         Raises
         ------
         TextTypeError
-            X is no sequence of texts.
+            If X is not a sequence of texts.
         TextValueError
-            X is a bare string, or one of its rows is no text.
+            If X is a single string, or one of its rows is not a text.
         TypeError
-            Entities are not lists of dicts.
+            If `entities` does not consist of lists of dicts.
         ValueError
-            Entities do not fit their texts or overlap; the message names them.
+            If entities do not match their texts or overlap; the message names them.
         """
         rows = _check_texts(X)
         lists = _check_list(entities, "entities", "a list of lists of dicts")
@@ -143,20 +144,20 @@ class EntityDisplay:
         return self.to_html()
 
     def to_html(self) -> str:
-        """Return the display as a piece of HTML.
+        """Return the display as an HTML fragment.
 
-        It brings its styles along, needs no script, suits light and dark pages and
-        escapes all that a text holds. The texts are numbered by their position.
+        The fragment has inline styles, no scripts, is readable on light and dark pages
+        and escapes all text. The texts are numbered by their index.
 
         Returns
         -------
         str
-            An ``<ol>``. Its ``<mark>`` elements are the entities, each with its label
-            beside it and its score as a tooltip.
+            An ``<ol>`` element. Its ``<mark>`` elements are the entities, each followed
+            by its label, with the score as a tooltip.
         """
         colors, rows = self._colors(), zip(self.texts, self.entities, strict=True)
         items = "".join(_html(text, spans, colors) for text, spans in rows)
-        # These classes keep a notebook from reading dollars as formulas.
+        # The classes prevent notebooks from rendering dollar signs as formulas.
         return (
             '<ol class="sktransformers-entities tex2jax_ignore mathjax_ignore" '
             f'start="0" style="line-height:2">\n{items}</ol>'
@@ -167,23 +168,23 @@ class EntityDisplay:
     ) -> Self:
         """Draw the display with matplotlib.
 
-        A character that no font has becomes a box; name a font that has it in
-        ``matplotlib.rcParams["font.family"]``. Words stand from left to right: for
-        right-to-left writing, prefer the HTML.
+        Characters without a glyph are drawn as boxes; add a font that has them to
+        ``matplotlib.rcParams["font.family"]``. Words are drawn from left to right; use
+        HTML for right-to-left scripts.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Where to draw; the font shrinks to fit. None: a new figure of fitting size.
+            Axes to draw on; the font size is reduced to fit. None: a new figure.
         max_texts : int or None, default=10
-            Draw only the first texts, this many. None: all.
+            Maximum number of texts to draw. None: all.
         width : int, default=80
-            Letters in a line. Chinese and Japanese ones count twice.
+            Characters per line. Chinese and Japanese characters count twice.
 
         Returns
         -------
         EntityDisplay
-            The display itself, with ``ax_`` and ``figure_``.
+            The display, with ``ax_`` and ``figure_``.
         """
         from .._compat import check_matplotlib_support
 
@@ -214,7 +215,7 @@ class EntityDisplay:
         return {label: _PALETTE[i % len(_PALETTE)] for i, label in enumerate(labels)}
 
     def _lines(self, max_texts: int | None, width: int) -> Iterator[tuple[str, list]]:
-        """Yield the picture's lines: the number where a text begins, and the cells."""
+        """Yield each line's text number, empty on continuation lines, and its cells."""
         legend: list[tuple] = []
         for label in self._colors():
             legend += _cells(label, {"label": label}) + _cells("  ")
@@ -249,7 +250,7 @@ def _html(text: str, spans: list[dict], colors: dict[str, tuple[str, str]]) -> s
 
 
 def _segments(text: str, spans: list[dict]) -> Iterator[tuple[str, Any]]:
-    """Cut a text at its entities; yield each part with its entity or None."""
+    """Split a text at its entities; yield each part with its entity or None."""
     end = 0
     for span in spans:
         yield text[end : span["start"]], None
@@ -263,14 +264,14 @@ def _cells(text: str, span: Any = None, is_label: bool = False) -> list[tuple]:
 
 
 def _width(cells: list[tuple]) -> int:
-    """Count columns: two for a wide character, none for a mark on the one before."""
+    """Count columns: two for a wide character, none for a combining mark."""
     wide = sum(unicodedata.east_asian_width(cell[0]) in "WF" for cell in cells)
     marks = sum(unicodedata.category(cell[0]) in ("Mn", "Me", "Cf") for cell in cells)
     return len(cells) + wide - marks
 
 
 def _wrap(cells: list[tuple], width: int) -> Iterator[list[tuple]]:
-    """Split cells into lines, after a space or a wide character where there is one."""
+    """Split cells into lines, if possible after a space or a wide character."""
     line: list[tuple] = []
     for cell in cells:
         if cell[0] not in " \n" and _width([*line, cell]) > width:
@@ -286,7 +287,7 @@ def _wrap(cells: list[tuple], width: int) -> Iterator[list[tuple]]:
 
 
 def _draw(ax: Any, size: float, cells: list, x: float, y: float, colors: dict) -> None:
-    """Draw a line, its place measured in letters from the axes' upper left corner."""
+    """Draw a line at x, y, in character widths from the upper left corner."""
     from matplotlib import patches, rcParams, transforms
 
     unit = size * _LETTER / 72
@@ -303,7 +304,7 @@ def _draw(ax: Any, size: float, cells: list, x: float, y: float, colors: dict) -
             box = patches.FancyBboxPatch(*place, "round,pad=0,rounding_size=0.4")
             box.set(facecolor=face, edgecolor=edge, transform=grid)
             ax.add_patch(box)
-        # Words are written at once, which lets a font join their letters.
+        # Draw whole words, so that the font can join their letters.
         for _, run in groupby(
             entity, lambda c: (c[0].isspace() or _width([c]) > 1) and id(c)
         ):
@@ -317,7 +318,7 @@ def _draw(ax: Any, size: float, cells: list, x: float, y: float, colors: dict) -
 
 
 def _drawable(text: str, family: list[str], weight: str) -> str:
-    """Drop what cannot be seen, and put a box for what no font has."""
+    """Drop invisible characters, and replace those without a glyph by a box."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     each = [FontProperties(family=[name], weight=weight) for name in family]
@@ -339,7 +340,7 @@ def _check_texts(X: Any) -> list[Any]:
     if isinstance(X, str):
         raise TextValueError("X is a single str. Wrap it in a list: [text].")
     if hasattr(X, "columns"):
-        raise TextTypeError("X is a frame. Pass its column of texts: X[name].")
+        raise TextTypeError("X is a data frame. Pass its column of texts: X[name].")
     rows = _check_list(X, "X", "a list of texts", TextTypeError)
     for i, row in enumerate(rows):
         if not isinstance(row, str):
@@ -351,7 +352,7 @@ def _check_texts(X: Any) -> list[Any]:
 
 
 def _join(row: Any) -> tuple[str, list[tuple[int, int]]]:
-    """Return a text, and where in it each character or token begins and ends."""
+    """Return a text, and the start and end of each character or token in it."""
     if isinstance(row, str):
         return row, [(i, i + 1) for i in range(len(row))]
     text, bounds = "", list[tuple[int, int]]()
@@ -364,7 +365,7 @@ def _join(row: Any) -> tuple[str, list[tuple[int, int]]]:
 
 
 def _check_entities(spans: Any, i: int, row: Any) -> tuple[str, list[dict[str, Any]]]:
-    """Return a text and its entities, sorted, with their positions in the text."""
+    """Return a text and its sorted entities, with character offsets."""
     text, bounds = _join(row)
     checked = []
     for j, span in enumerate(_check_list(spans, f"entities[{i}]", "a list of dicts")):
@@ -384,7 +385,7 @@ def _check_entities(spans: Any, i: int, row: Any) -> tuple[str, list[dict[str, A
         if found not in there:
             raise ValueError(
                 f"{where} is {found!r}, but X[{i}][{start}:{end}] is {there[0]!r}. "
-                "Pass the X that the entities were found in."
+                "Pass the X from which the entities were predicted."
             )
         a, b = bounds[start][0], bounds[end - 1][1]
         rest = {"label": str(span["label"]), "score": span.get("score")}

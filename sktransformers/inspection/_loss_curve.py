@@ -1,4 +1,4 @@
-"""The loss of each epoch, as a picture."""
+"""`LossCurveDisplay`: plot of the training and validation loss."""
 
 from typing import Any, Self
 
@@ -7,23 +7,23 @@ from sklearn.utils.validation import check_is_fitted
 
 
 class LossCurveDisplay:
-    """Training loss, and validation loss where there is one, by optimizer step.
+    """Loss curve visualization: training and validation loss by optimizer step.
 
     Parameters
     ----------
     n_steps : array-like of shape (n_epochs,)
-        Optimizer steps made at the end of each epoch.
+        Cumulative number of optimizer steps at the end of each epoch.
     train_loss : array-like of shape (n_epochs,)
-        Mean loss of each epoch's steps.
+        Mean training loss of each epoch.
     valid_loss : array-like of shape (n_epochs,) or None, default=None
-        Loss on held-out texts after each epoch.
+        Loss on the validation set after each epoch.
 
     Attributes
     ----------
     ax_ : matplotlib.axes.Axes
-        The axes that were drawn on.
+        Axes with the loss curve.
     figure_ : matplotlib.figure.Figure
-        Their figure.
+        Figure of `ax_`.
 
     See Also
     --------
@@ -50,23 +50,23 @@ class LossCurveDisplay:
         Parameters
         ----------
         estimator : estimator
-            With a ``history_`` of at least one epoch.
+            Fitted estimator with a ``history_`` of at least one epoch.
         ax : matplotlib.axes.Axes, default=None
-            Where to draw. None: a new figure.
+            Axes to draw on. None: a new figure.
 
         Returns
         -------
         LossCurveDisplay
-            The drawn display.
+            Display with the plot.
 
         Raises
         ------
         NotFittedError
-            The estimator is not fitted.
+            If the estimator is not fitted.
         TypeError
-            It is none that has a history, such as a pipeline.
+            If the estimator has no ``history_``, such as a pipeline.
         ValueError
-            No epoch was trained.
+            If no epoch was trained.
         """
         check_is_fitted(estimator)
         if not hasattr(estimator, "history_"):
@@ -96,17 +96,17 @@ class LossCurveDisplay:
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Where to draw. None: a new figure.
+            Axes to draw on. None: a new figure.
 
         Returns
         -------
         LossCurveDisplay
-            The display itself, with ``ax_`` and ``figure_``.
+            The display, with ``ax_`` and ``figure_``.
 
         Raises
         ------
         ImportError
-            Matplotlib is not installed.
+            If matplotlib is not installed.
         """
         from .._compat import check_matplotlib_support
 

@@ -1,4 +1,4 @@
-"""How good predictions are that scikit-learn's metrics do not take."""
+"""Metrics and scorers for predicted entities and generated texts."""
 
 from ._entities import (
     entity_f1,

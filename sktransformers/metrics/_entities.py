@@ -1,4 +1,4 @@
-"""Scores of entities, as `sklearn.metrics` has them of labels."""
+"""Entity-level precision, recall and F1, with the corresponding scorers."""
 
 from numbers import Real
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from sklearn.metrics import make_scorer
 
 from .._compat import Options, StrOptions, validate_params
-from .._tags import SCHEMES
 from ._matching import AVERAGES, count_entities, score_of
+from ._schemes import SCHEMES
 
-# y_true and y_pred are ragged; `count_entities` checks them.
+# y_true and y_pred are ragged and are validated by `count_entities`.
 CONSTRAINTS = {
     "mode": [StrOptions({"default", "strict"})],
     "scheme": [StrOptions({"auto", *SCHEMES})],
@@ -32,58 +32,61 @@ def entity_f1_score(
 ) -> Any:
     """Compute the F1 score of entities, the harmonic mean of precision and recall.
 
-    A predicted entity is right if its type, its first word and its last word are, as in
-    the shared tasks of CoNLL [1]_ [2]_. The scores are those of seqeval [3]_, but for
-    BILOU in the default mode: here "L-" and "U-" mean what "E-" and "S-" mean, while
-    seqeval does not know them there and misses some entities.
+    A predicted entity is correct if its type, its first word and its last word match a
+    true entity, as in the CoNLL shared tasks [1]_ [2]_. The scores equal those of
+    seqeval [3]_, except for BILOU in the default mode: here "L-" and "U-" are
+    equivalent to "E-" and "S-", while seqeval does not recognize them and misses some
+    entities.
 
     Parameters
     ----------
     y_true : sequence of sequences of str, of shape (n_texts,)
-        The true tags, a list for each text and a tag for each word.
+        The true tags: one list per text, one tag per word.
     y_pred : sequence of sequences of str, of shape (n_texts,)
         The predicted tags.
     average : {"micro", "macro", "weighted"} or None, default="micro"
-        "micro" counts the entities of all types together, "macro" takes the mean of the
-        types' scores, "weighted" the mean weighted by the true entities of each type.
-        None returns the score of each type.
+        "micro" computes the score over the entities of all types, "macro" is the
+        unweighted mean of the scores of each type, "weighted" is their mean weighted by
+        support, the number of true entities of each type. None returns the score of
+        each type.
     mode : {"default", "strict"}, default="default"
-        "default" reads tags in any order, as conlleval does: an entity may begin with
-        "I-", say. "strict" counts only entities that are spelt as the scheme asks.
+        "default" interprets any sequence of tags, as conlleval does: for example, an
+        entity may begin with "I-". "strict" counts only entities whose tags are valid
+        in the scheme.
     scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU"}, default="auto"
-        What the tags mean. "auto" finds it in the tags of `y_true`, or where these have
-        no entity, of both. "BIO" is also known as IOB2, "BIOES" as IOBES. In "plain",
-        for tags without a prefix, neighbours with the same tag are one entity, unless
-        the tag is "O".
+        Tagging scheme. "auto" infers it from the tags of `y_true` or, if these contain
+        no entity, of both arguments. "BIO" is also known as IOB2, "BIOES" as IOBES.
+        "plain" is for tags without prefixes: adjacent words with the same tag form one
+        entity, unless the tag is "O".
     sample_weight : array-like of shape (n_texts,), default=None
-        What an entity of each text counts; None: 1.
+        Sample weights, applied to the entities of each text. None: equal weights.
     zero_division : {"warn", 0, 1}, default="warn"
-        The score where there is neither a true nor a predicted entity. "warn" is 0 with
-        a warning.
+        Score if there is neither a true nor a predicted entity. "warn" is 0 with a
+        warning.
 
     Returns
     -------
     float or ndarray of shape (n_types,)
-        The score, from 0 to 1, the best; for ``average=None`` of each entity type that
-        occurs, sorted by name.
+        Score between 0 and 1 (best). With ``average=None``, the score of each entity
+        type that occurs, sorted by name.
 
     Raises
     ------
     ValueError
-        `y_true` and `y_pred` differ in their numbers of texts or words, one of them is
-        not made of lists of str, or the tags are not those of the scheme.
+        If `y_true` and `y_pred` have different numbers of texts or words, if one of
+        them does not consist of lists of str, or if a tag is not valid in the scheme.
 
     Warns
     -----
     UndefinedMetricWarning
-        There is neither a true nor a predicted entity, and `zero_division` is "warn".
+        If there is neither a true nor a predicted entity and `zero_division` is "warn".
 
     See Also
     --------
-    entity_precision_score : How many of the predicted entities are right.
-    entity_recall_score : How many of the true entities were predicted.
-    entity_classification_report : All scores of each type.
-    entity_f1 : This score as a scorer, for ``scoring=entity_f1``.
+    entity_precision_score : Fraction of the predicted entities that are correct.
+    entity_recall_score : Fraction of the true entities that are predicted.
+    entity_classification_report : Table of all scores of each entity type.
+    entity_f1 : Scorer, for ``scoring=entity_f1``.
 
     References
     ----------
@@ -122,32 +125,32 @@ def entity_precision_score(
     sample_weight: Any = None,
     zero_division: Any = "warn",
 ) -> Any:
-    """Compute which part of the predicted entities is right.
+    """Compute the precision of entities, the fraction of predictions that are correct.
 
-    What an entity is, and when it is right, stands at :func:`entity_f1_score`.
+    See :func:`entity_f1_score` for the definition of a correct entity.
 
     Parameters
     ----------
     y_true : sequence of sequences of str, of shape (n_texts,)
-        The true tags, a list for each text and a tag for each word.
+        The true tags: one list per text, one tag per word.
     y_pred : sequence of sequences of str, of shape (n_texts,)
         The predicted tags.
     average : {"micro", "macro", "weighted"} or None, default="micro"
-        How to average over the entity types; None returns the score of each.
+        Averaging over the entity types; None returns the score of each type.
     mode : {"default", "strict"}, default="default"
-        Whether entities count that are not spelt as the scheme asks.
+        "strict" ignores entities whose tags are not valid in the scheme.
     scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU"}, default="auto"
-        What the tags mean.
+        Tagging scheme; "auto" infers it from the tags.
     sample_weight : array-like of shape (n_texts,), default=None
-        What an entity of each text counts; None: 1.
+        Sample weights, applied to the entities of each text. None: equal weights.
     zero_division : {"warn", 0, 1}, default="warn"
-        The score where no entity is predicted. "warn" is 0 with a warning.
+        Score if no entity is predicted. "warn" is 0 with a warning.
 
     Returns
     -------
     float or ndarray of shape (n_types,)
-        The precision, from 0 to 1, the best; for ``average=None`` of each entity type
-        that occurs, sorted by name.
+        Precision between 0 and 1 (best). With ``average=None``, the precision of each
+        entity type that occurs, sorted by name.
 
     Raises
     ------
@@ -157,12 +160,12 @@ def entity_precision_score(
     Warns
     -----
     UndefinedMetricWarning
-        No entity is predicted, and `zero_division` is "warn".
+        If no entity is predicted and `zero_division` is "warn".
 
     See Also
     --------
-    entity_recall_score : How many of the true entities were predicted.
-    entity_f1_score : Precision and recall in one number, and more on the parameters.
+    entity_recall_score : Fraction of the true entities that are predicted.
+    entity_f1_score : Harmonic mean of precision and recall; details of the parameters.
 
     Examples
     --------
@@ -189,32 +192,32 @@ def entity_recall_score(
     sample_weight: Any = None,
     zero_division: Any = "warn",
 ) -> Any:
-    """Compute which part of the true entities was predicted.
+    """Compute the recall of entities, the fraction of true entities that are predicted.
 
-    What an entity is, and when it is right, stands at :func:`entity_f1_score`.
+    See :func:`entity_f1_score` for the definition of a correct entity.
 
     Parameters
     ----------
     y_true : sequence of sequences of str, of shape (n_texts,)
-        The true tags, a list for each text and a tag for each word.
+        The true tags: one list per text, one tag per word.
     y_pred : sequence of sequences of str, of shape (n_texts,)
         The predicted tags.
     average : {"micro", "macro", "weighted"} or None, default="micro"
-        How to average over the entity types; None returns the score of each.
+        Averaging over the entity types; None returns the score of each type.
     mode : {"default", "strict"}, default="default"
-        Whether entities count that are not spelt as the scheme asks.
+        "strict" ignores entities whose tags are not valid in the scheme.
     scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU"}, default="auto"
-        What the tags mean.
+        Tagging scheme; "auto" infers it from the tags.
     sample_weight : array-like of shape (n_texts,), default=None
-        What an entity of each text counts; None: 1.
+        Sample weights, applied to the entities of each text. None: equal weights.
     zero_division : {"warn", 0, 1}, default="warn"
-        The score where there is no true entity. "warn" is 0 with a warning.
+        Score if there is no true entity. "warn" is 0 with a warning.
 
     Returns
     -------
     float or ndarray of shape (n_types,)
-        The recall, from 0 to 1, the best; for ``average=None`` of each entity type
-        that occurs, sorted by name.
+        Recall between 0 and 1 (best). With ``average=None``, the recall of each entity
+        type that occurs, sorted by name.
 
     Raises
     ------
@@ -224,12 +227,12 @@ def entity_recall_score(
     Warns
     -----
     UndefinedMetricWarning
-        There is no true entity, and `zero_division` is "warn".
+        If there is no true entity and `zero_division` is "warn".
 
     See Also
     --------
-    entity_precision_score : How many of the predicted entities are right.
-    entity_f1_score : Precision and recall in one number, and more on the parameters.
+    entity_precision_score : Fraction of the predicted entities that are correct.
+    entity_f1_score : Harmonic mean of precision and recall; details of the parameters.
 
     Examples
     --------
@@ -245,35 +248,35 @@ def entity_recall_score(
     return score_of("recall", counts, average, zero_division)
 
 
-def _make_scorer(score: Any, what: str) -> Any:
-    """Return a scorer with a documentation of its own."""
+def _make_scorer(score: Any, metric: str) -> Any:
+    """Return a scorer with its own docstring."""
     scorer = make_scorer(score)
-    scorer.__doc__ = f"""Score an estimator by the {what} of the entities it predicts.
+    scorer.__doc__ = f"""Score an estimator by the {metric} of its predicted entities.
 
-    To be passed as ``scoring`` to cross-validation and searches. Other options of
-    :func:`{score.__name__}` take ``make_scorer({score.__name__}, average="macro")``.
+    Pass it as ``scoring`` to cross-validation and hyper-parameter search. For other
+    options, use for example ``make_scorer({score.__name__}, average="macro")``.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted; its ``predict`` returns a list of tags for each text.
+        Fitted estimator whose ``predict`` returns a list of tags for each text.
     X : sequence of shape (n_texts,)
-        The texts, as the estimator takes them.
+        Input of the estimator.
     y_true : sequence of sequences of str, of shape (n_texts,)
         The true tags.
     sample_weight : array-like of shape (n_texts,), default=None
-        What an entity of each text counts; None: 1.
+        Sample weights, applied to the entities of each text. None: equal weights.
     **kwargs : dict
         Other metadata, if scikit-learn's metadata routing is enabled.
 
     Returns
     -------
     float
-        The micro average of all entity types.
+        Micro average over all entity types.
 
     See Also
     --------
-    {score.__name__} : The same from predictions.
+    {score.__name__} : Metric function of true and predicted tags.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Tags in, counts of entities out; counts in, scores out."""
+"""Count correct, predicted and true entities, and compute scores from the counts."""
 
 import warnings
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_array
 
-from .._tags import (
+from ._schemes import (
     EncodedTags,
     Spans,
     TagTable,
@@ -24,60 +24,65 @@ AVERAGES = ("micro", "macro", "weighted")
 
 @dataclass(frozen=True)
 class Counts:
-    """Entities of each type: found in both, in y_pred and in y_true.
+    """Numbers of correct, predicted and true entities of each type.
 
-    `types` holds the names of the types that occur, sorted. The counts are integers,
-    or floats where the texts have weights.
+    Attributes
+    ----------
+    types : list of str
+        Sorted names of the entity types that occur.
+    correct, predicted, actual : ndarray of shape (n_types,)
+        Entities in both `y_true` and `y_pred`, in `y_pred`, and in `y_true`. Integers,
+        or floats with sample weights.
     """
 
     types: list[str]
-    right: np.ndarray
+    correct: np.ndarray
     predicted: np.ndarray
     actual: np.ndarray
 
     def total(self) -> "Counts":
-        """Return the counts of all types together, as those of a single one."""
+        """Return the sum over all types, as the counts of a single type."""
         sums = [counts.sum(keepdims=True) for counts in self._arrays()]
         return Counts(["any"], *sums)
 
     def of(self, types: np.ndarray) -> "Counts":
-        """Return the counts of some types."""
+        """Return the counts of the types with the given indices."""
         names = [self.types[i] for i in types]
         return Counts(names, *(counts[types] for counts in self._arrays()))
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.right, self.predicted, self.actual
+        return self.correct, self.predicted, self.actual
 
 
 def count_entities(
     y_true: Any, y_pred: Any, *, mode: str, scheme: str, sample_weight: Any
 ) -> Counts:
-    """Count the entities of tag lists, and those that both sides have.
+    """Count the correct, predicted and true entities of tag lists.
 
     Parameters
     ----------
     y_true, y_pred : iterable of sequences of str
-        Tags of each text.
+        True and predicted tags of each text.
     mode : {"default", "strict"}
-        How to read them.
+        Whether to ignore entities whose tags are not valid in the scheme.
     scheme : str
         One of `SCHEMES`, or "auto".
     sample_weight : array-like of shape (n_texts,) or None
-        What an entity of each text counts.
+        Sample weights, applied to the entities of each text.
 
     Returns
     -------
     Counts
-        Of the types that occur on either side.
+        Counts of the types that occur in `y_true` or `y_pred`.
 
     Raises
     ------
     ValueError
-        The two do not have the same texts and words, or the tags are not the scheme's.
+        If the numbers of texts or words differ, or a tag is not valid in the scheme.
     """
     true, pred = encode_tags(y_true, "y_true"), encode_tags(y_pred, "y_pred")
     _require_same_words(true, pred)
-    both = _joined(true, pred)
+    both = _concatenate(true, pred)
     if scheme == "auto":
         table = TagTable(both.classes, _detect(true, pred, both, mode))
     else:
@@ -87,7 +92,7 @@ def count_entities(
     actual = find_entities(both.codes[:n_words], offsets, table, strict=strict)
     predicted = find_entities(both.codes[n_words:], offsets, table, strict=strict)
     n_types, longest = len(table.types), int(np.diff(offsets).max(initial=0))
-    is_right = np.isin(
+    is_correct = np.isin(
         _keys(actual, offsets, longest, n_types),
         _keys(predicted, offsets, longest, n_types),
         assume_unique=True,
@@ -102,13 +107,13 @@ def count_entities(
         )
 
     counts = Counts(
-        table.types, count(actual, is_right), count(predicted), count(actual)
+        table.types, count(actual, is_correct), count(predicted), count(actual)
     )
     return counts.of(np.union1d(actual.type, predicted.type))
 
 
 def _keys(spans: Spans, offsets: np.ndarray, longest: int, n_types: int) -> np.ndarray:
-    """Return a number for each entity that stands for its words and its type."""
+    """Return a key per entity, unique for its words and type."""
     first, length = offsets[spans.text] + spans.start, spans.end - spans.start
     return (first * (longest + 1) + length) * n_types + spans.type
 
@@ -129,8 +134,8 @@ def _require_same_words(true: EncodedTags, pred: EncodedTags) -> None:
         )
 
 
-def _joined(true: EncodedTags, pred: EncodedTags) -> EncodedTags:
-    """Return the texts of both, one after the other, with common classes."""
+def _concatenate(true: EncodedTags, pred: EncodedTags) -> EncodedTags:
+    """Return the texts of both, concatenated, with common classes."""
     classes = sorted({*true.classes, *pred.classes})
     position = {tag: i for i, tag in enumerate(classes)}
     codes = [
@@ -144,21 +149,21 @@ def _joined(true: EncodedTags, pred: EncodedTags) -> EncodedTags:
 def _detect(
     true: EncodedTags, pred: EncodedTags, both: EncodedTags, mode: str
 ) -> str | None:
-    """Return the scheme to read the tags by; None for any that has prefixes."""
+    """Infer the scheme; None interprets the prefixes of all schemes."""
     is_typed = has_prefixes(true.classes)
     if mode == "default":
         return None if is_typed or has_prefixes(both.classes) else "plain"
     scheme = scheme_of(true)
     if scheme == "plain" and is_typed:
         raise ValueError(
-            "mode='strict' needs tags of one scheme, but the tags of y_true are a mix "
-            f"or too few to tell: {true.classes}. Name the scheme, or use "
+            "mode='strict' needs tags of one scheme, but the scheme of y_true cannot "
+            f"be inferred from its tags {true.classes}. Pass `scheme`, or use "
             "mode='default'."
         )
-    if scheme == "plain":  # or there is no entity in y_true
+    if scheme == "plain":  # no entity in y_true
         return scheme_of(both)
     if scheme == "IO" and any(tag[0] == "B" for tag in pred.classes if tag):
-        return "IOB1"  # of both schemes an entity may begin with "I"
+        return "IOB1"  # in IO and IOB1, an entity may begin with "I"
     return scheme
 
 
@@ -191,31 +196,31 @@ def score_of(
     Parameters
     ----------
     metric : {"precision", "recall", "f1-score"}
-        What to compute.
+        Metric to compute.
     counts : Counts
-        The entities of each type.
+        Numbers of entities of each type.
     average : {"micro", "macro", "weighted"} or None
-        How to make one number of the types' scores.
+        Averaging over the entity types.
     zero_division : {"warn", 0, 1}
-        What to take for 0 divided by 0; "warn" is 0 with a warning.
+        Value of 0 divided by 0; "warn" is 0 with a warning.
 
     Returns
     -------
     float or ndarray of shape (n_types,)
-        The average, or without one the score of each type.
+        Average score, or the score of each type if `average` is None.
 
     Warns
     -----
     UndefinedMetricWarning
-        A score is 0 divided by 0. It points at the caller's caller's caller.
+        If a score is 0 divided by 0. The stack level is that of the public function.
     """
     weights = counts.actual if average == "weighted" else np.ones(len(counts.types))
     if average == "micro" or (average is not None and weights.sum() == 0):
         counts, weights = counts.total(), np.ones(1)
     numerator, denominator = {
-        "precision": (counts.right, counts.predicted),
-        "recall": (counts.right, counts.actual),
-        "f1-score": (2 * counts.right, counts.predicted + counts.actual),
+        "precision": (counts.correct, counts.predicted),
+        "recall": (counts.correct, counts.actual),
+        "f1-score": (2 * counts.correct, counts.predicted + counts.actual),
     }[metric]
     is_defined = denominator != 0
     if zero_division == "warn" and not is_defined.all():

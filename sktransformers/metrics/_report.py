@@ -1,4 +1,4 @@
-"""`entity_classification_report`: all scores of entities in one table."""
+"""`entity_classification_report`: table of precision, recall and F1 of entities."""
 
 from numbers import Integral
 from typing import Any
@@ -27,35 +27,35 @@ def entity_classification_report(
     output_dict: bool = False,
     zero_division: Any = "warn",
 ) -> Any:
-    """Tabulate precision, recall and F1 of each entity type, and their averages.
+    """Build a report of precision, recall and F1 of each entity type.
 
-    What an entity is, and when it is right, stands at :func:`entity_f1_score`.
+    See :func:`entity_f1_score` for the definition of a correct entity.
 
     Parameters
     ----------
     y_true : sequence of sequences of str, of shape (n_texts,)
-        The true tags, a list for each text and a tag for each word.
+        The true tags: one list per text, one tag per word.
     y_pred : sequence of sequences of str, of shape (n_texts,)
         The predicted tags.
     mode : {"default", "strict"}, default="default"
-        Whether entities count that are not spelt as the scheme asks.
+        "strict" ignores entities whose tags are not valid in the scheme.
     scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU"}, default="auto"
-        What the tags mean.
+        Tagging scheme; "auto" infers it from the tags.
     sample_weight : array-like of shape (n_texts,), default=None
-        What an entity of each text counts; None: 1.
+        Sample weights, applied to the entities of each text. None: equal weights.
     digits : int, default=2
-        Decimal places of the scores in the text.
+        Number of decimal places in the text report.
     output_dict : bool, default=False
         Return a dict instead of the text.
     zero_division : {"warn", 0, 1}, default="warn"
-        What to take for 0 divided by 0. "warn" is 0 with a warning.
+        Value of 0 divided by 0. "warn" is 0 with a warning.
 
     Returns
     -------
     str or dict
-        A row for each type that occurs, sorted, and for each average. The dict has the
-        rows by name, each a dict of "precision", "recall", "f1-score" and "support",
-        the number of true entities.
+        Report with one row per entity type that occurs, sorted by name, and one per
+        average. The dict maps row names to dicts with the keys "precision", "recall",
+        "f1-score" and "support", the number of true entities.
 
     Raises
     ------
@@ -65,12 +65,12 @@ def entity_classification_report(
     Warns
     -----
     UndefinedMetricWarning
-        A score is 0 divided by 0, and `zero_division` is "warn".
+        If a score is 0 divided by 0 and `zero_division` is "warn".
 
     See Also
     --------
-    entity_f1_score : One number, and more on the parameters.
-    sklearn.metrics.classification_report : The same for labels.
+    entity_f1_score : A single score; details of the parameters.
+    sklearn.metrics.classification_report : Report for class labels.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def entity_classification_report(
     )
     columns = []
     for metric in METRICS:
-        # Of nothing at all the total is undefined, and worth the one warning.
+        # Without entities, warn once, for the undefined total.
         known = counts if counts.types else counts.total()
         by_type = score_of(metric, known, None, zero_division)[: len(counts.types)]
         silent = 0 if zero_division == "warn" else zero_division

@@ -1,7 +1,4 @@
-"""Scores of written texts, such as translations and summaries.
-
-Knows nothing of how they were written.
-"""
+"""Metrics of generated texts: chrF, BLEU and ROUGE-L."""
 
 import unicodedata
 from typing import Any
@@ -10,10 +7,10 @@ import regex
 from sklearn.metrics import make_scorer
 
 from .._compat import StrOptions, validate_params
+from .._text.inputs import describe, read_column
 from ..exceptions import TextTypeError, TextValueError
-from ..text.inputs import describe, read_column
 
-# Those of sacrebleu that need no model from the network.
+# Tokenizers of sacrebleu that do not download a model.
 _TOKENIZERS = {"13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"}
 
 # Scripts without spaces between words.
@@ -29,41 +26,41 @@ _WORD = regex.compile(
 
 
 def chrf_score(y_true: Any, y_pred: Any) -> float:
-    """Compute chrF, the F-score of the n-grams of characters that texts share.
+    """Compute chrF, the character n-gram F-score.
 
-    Of the sequences of one to six characters, spaces left out, recall counts twice as
-    much as precision [1]_. They are counted in all the texts together: this is the
-    score of a corpus, not a mean over texts. No words have to be told apart, so that it
-    suits any language. Computed by sacrebleu [2]_ with its defaults, and divided by
-    100.
+    The F-score of n-grams of one to six characters without spaces, where recall has
+    twice the weight of precision [1]_. This is a corpus-level score, computed over all
+    texts, not a mean over texts. As it requires no word segmentation, it is suitable
+    for any language. It is computed by sacrebleu [2]_ with default settings and divided
+    by 100.
 
     Parameters
     ----------
     y_true : list, array or Series of str, of shape (n_texts,)
-        The reference texts, one for each text.
+        Reference texts, one per generated text.
     y_pred : list, array or Series of str, of shape (n_texts,)
-        The texts that were written.
+        Generated texts.
 
     Returns
     -------
     float
-        The score, from 0 to 1, the best. Texts that are all empty score 0.
+        Score between 0 and 1 (best); 0 if all texts are empty.
 
     Raises
     ------
     ImportError
-        sacrebleu is not installed; the ``generation`` extra brings it.
+        If sacrebleu is not installed; the ``generation`` extra installs it.
     ValueError
-        `y_true` and `y_pred` differ in their numbers of texts, have none, or hold
-        something that is not a str; the message names the row.
+        If `y_true` and `y_pred` have different numbers of texts, are empty, or contain
+        anything but str; the message gives the row.
     TypeError
-        One of them is no container of texts.
+        If `y_true` or `y_pred` is not a container of texts.
 
     See Also
     --------
-    bleu_score : Another score of translations.
-    rouge_l_score : A score of summaries.
-    chrf : This score as a scorer, for ``scoring=chrf``.
+    bleu_score : Word n-gram metric of translations.
+    rouge_l_score : Metric of summaries.
+    chrf : Scorer, for ``scoring=chrf``.
 
     References
     ----------
@@ -90,54 +87,54 @@ def chrf_score(y_true: Any, y_pred: Any) -> float:
     prefer_skip_nested_validation=True,
 )
 def bleu_score(y_true: Any, y_pred: Any, *, tokenize: str = "auto") -> float:
-    """Compute BLEU, the precision of the n-grams of words that texts share.
+    """Compute BLEU, the precision of word n-grams with a brevity penalty.
 
-    The geometric mean of the precisions of one to four words in a row, times a penalty
-    if the texts are shorter than the references [1]_. They are counted in all the texts
-    together: this is the score of a corpus, not a mean over texts. Computed by
-    sacrebleu [2]_ with its defaults, and divided by 100.
+    The geometric mean of the precisions of n-grams of one to four words, times a
+    penalty if the texts are shorter than the references [1]_. This is a corpus-level
+    score, computed over all texts, not a mean over texts. It is computed by sacrebleu
+    [2]_ with default settings and divided by 100.
 
     Parameters
     ----------
     y_true : list, array or Series of str, of shape (n_texts,)
-        The reference texts, one for each text, not split into words before.
+        Reference texts, one per generated text, not tokenized.
     y_pred : list, array or Series of str, of shape (n_texts,)
-        The texts that were written.
+        Generated texts.
     tokenize : {"auto", "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"}, \
 default="auto"
-        How sacrebleu splits texts into words; scores are only to be compared where it
-        is the same. "13a" is the usual way for languages that put spaces between words,
-        "intl" the same with all of Unicode's punctuation, "zh" takes each Chinese
-        character for a word, "char" any character, and "none" splits at spaces alone.
-        "ja-mecab" and "ko-mecab" find Japanese and Korean words, with packages that
-        ``pip install 'sacrebleu[ja]'`` or ``'sacrebleu[ko]'`` brings.
+        Tokenizer of sacrebleu; scores are only comparable with the same tokenizer.
+        "13a" is the standard for languages with spaces between words, "intl" also
+        splits at all Unicode punctuation, "zh" splits Chinese into characters, "char"
+        splits all text into characters, and "none" splits at spaces only. "ja-mecab"
+        and "ko-mecab" segment Japanese and Korean words and require
+        ``pip install 'sacrebleu[ja]'`` or ``'sacrebleu[ko]'``.
 
-        "auto" is "13a", unless most letters of `y_true` are of scripts without spaces:
-        then "zh" if 19 out of 20 of these are Chinese characters, and otherwise "char",
-        as for Japanese or Thai. sacrebleu's tokenizers that download a model are not
-        offered.
+        "auto" is "13a", unless most letters of `y_true` belong to scripts without
+        spaces: then "zh" if at least 95 % of these letters are Chinese characters, and
+        "char" otherwise, as for Japanese or Thai. Tokenizers of sacrebleu that download
+        a model are not supported.
 
     Returns
     -------
     float
-        The score, from 0 to 1, the best. Where no text has four words it is 0.
+        Score between 0 and 1 (best); 0 if no text has four words.
 
     Raises
     ------
     ImportError
-        sacrebleu is not installed, which the ``generation`` extra brings, or what
-        `tokenize` needs is not.
+        If sacrebleu (extra ``generation``) or a package that `tokenize` requires is not
+        installed.
     ValueError
-        `y_true` and `y_pred` differ in their numbers of texts, have none, or hold
-        something that is not a str; the message names the row.
+        If `y_true` and `y_pred` have different numbers of texts, are empty, or contain
+        anything but str; the message gives the row.
     TypeError
-        One of them is no container of texts.
+        If `y_true` or `y_pred` is not a container of texts.
 
     See Also
     --------
-    chrf_score : A score that does without words, for any language.
-    rouge_l_score : A score of summaries.
-    bleu : This score as a scorer, for ``scoring=bleu``.
+    chrf_score : Character n-gram metric, suitable for any language.
+    rouge_l_score : Metric of summaries.
+    bleu : Scorer, for ``scoring=bleu``.
 
     References
     ----------
@@ -161,7 +158,7 @@ default="auto"
     if tokenize == "auto":
         tokenize = _tokenizer_for(references)
     try:
-        # Forced, it does not log that texts look as if they were split into words.
+        # force=True suppresses the log message that texts look tokenized.
         metric = sacrebleu.BLEU(tokenize=tokenize, force=True)
     except RuntimeError as error:
         language = tokenize.removesuffix("-mecab")
@@ -175,42 +172,42 @@ default="auto"
 def rouge_l_score(y_true: Any, y_pred: Any) -> float:
     """Compute ROUGE-L, the mean F1 score of longest common subsequences of words.
 
-    The longest common subsequence of a text and its reference is the most words that
-    both have in the same order, whatever stands between them [1]_. Precision is its
-    share of the text's words, recall its share of the reference's, and the score of a
-    text their harmonic mean.
+    Precision is the length of the longest common subsequence of a text and its
+    reference divided by the number of words of the text, recall the same divided by the
+    number of words of the reference, and the score of a text is their harmonic mean
+    [1]_.
 
-    Words are runs of letters and digits, whatever their case; punctuation does not
-    count. In Chinese, Japanese and other scripts without spaces each character is a
-    word. There is no stemming: of English texts this is the rougeL of the package
-    rouge-score with its defaults.
+    Words are case-insensitive runs of letters and digits; punctuation is ignored. In
+    Chinese, Japanese and other scripts without spaces each character is a word. No
+    stemming is applied: for English texts, the score equals the rougeL of the package
+    rouge-score with default settings.
 
     Parameters
     ----------
     y_true : list, array or Series of str, of shape (n_texts,)
-        The reference texts, one for each text.
+        Reference texts, one per generated text.
     y_pred : list, array or Series of str, of shape (n_texts,)
-        The texts that were written.
+        Generated texts.
 
     Returns
     -------
     float
-        The mean over texts, from 0 to 1, the best. A text without words scores 0, even
-        if its reference has none either.
+        Mean over texts, between 0 and 1 (best). The score of a text without words is 0,
+        even if its reference has no words either.
 
     Raises
     ------
     ValueError
-        `y_true` and `y_pred` differ in their numbers of texts, have none, or hold
-        something that is not a str; the message names the row.
+        If `y_true` and `y_pred` have different numbers of texts, are empty, or contain
+        anything but str; the message gives the row.
     TypeError
-        One of them is no container of texts.
+        If `y_true` or `y_pred` is not a container of texts.
 
     See Also
     --------
-    chrf_score : A score of translations that goes by characters.
-    bleu_score : A score of translations that goes by words.
-    rouge_l : This score as a scorer, for ``scoring=rouge_l``.
+    chrf_score : Character n-gram metric of translations.
+    bleu_score : Word n-gram metric of translations.
+    rouge_l : Scorer, for ``scoring=rouge_l``.
 
     References
     ----------
@@ -219,7 +216,7 @@ def rouge_l_score(y_true: Any, y_pred: Any) -> float:
 
     Examples
     --------
-    Of five words each, four are common to both and in the same order:
+    Four of five words are in the longest common subsequence:
 
     >>> from sktransformers.metrics import rouge_l_score
     >>> y_true = ["Police killed the gunman today."]
@@ -258,7 +255,7 @@ def _check_texts(y: Any, name: str) -> list[str]:
                 f"{name}[{row}] must be a str: each text has one reference. Got "
                 f"{describe(value)} instead."
             )
-    return [str.__str__(value) for value in values]  # numpy.str_ and others
+    return [str.__str__(value) for value in values]  # convert numpy.str_ etc.
 
 
 def _import_sacrebleu(needed_by: str) -> Any:
@@ -273,7 +270,7 @@ def _import_sacrebleu(needed_by: str) -> Any:
 
 
 def _fraction(result: Any) -> float:
-    # Rounding takes a perfect BLEU a little above 100.
+    # Because of rounding, a perfect BLEU can exceed 100.
     return min(float(result.score) / 100, 1.0)
 
 
@@ -286,7 +283,7 @@ def _tokenizer_for(texts: list[str]) -> str:
 
 
 def _words(text: str) -> list[str]:
-    # Composed, so that accents look the same however they were typed.
+    # NFC, so that composed and decomposed accents are equal.
     words: list[str] = _WORD.findall(unicodedata.normalize("NFC", text.casefold()))
     return words
 
@@ -300,51 +297,51 @@ def _rouge_l(reference: list[str], words: list[str]) -> float:
 def _n_common(first: list[str], second: list[str]) -> int:
     """Return the length of the longest common subsequence.
 
-    A row of the usual table at a time, held in the bits of an integer: a bit is 0 where
-    the lengths in the row go up by one. After H. Hyyrö (2004), "Bit-parallel
+    Bit-parallel dynamic programming: each row of the table is an integer in which a bit
+    is 0 where the length increases by one. See H. Hyyrö (2004), "Bit-parallel
     LCS-length computation revisited".
     """
     long, short = sorted((first, second), key=len, reverse=True)
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for i, word in enumerate(long):
-        places[word] = places.get(word, 0) | (1 << i)
+        positions[word] = positions.get(word, 0) | (1 << i)
     every_bit = (1 << len(long)) - 1
     row = every_bit
     for word in short:
-        matches = row & places.get(word, 0)
+        matches = row & positions.get(word, 0)
         row = ((row + matches) | (row - matches)) & every_bit
     return len(long) - row.bit_count()
 
 
-def _make_scorer(score: Any, what: str) -> Any:
-    """Return a scorer with a documentation of its own."""
+def _make_scorer(score: Any, metric: str) -> Any:
+    """Return a scorer with its own docstring."""
     name = score.__name__.removesuffix("_score")
     scorer = make_scorer(score)
-    scorer.__doc__ = f"""Score an estimator by the {what} of the texts it writes.
+    scorer.__doc__ = f"""Score an estimator by the {metric} of its generated texts.
 
-    To be passed as ``scoring`` to cross-validation and searches.
+    Pass it as ``scoring`` to cross-validation and hyper-parameter search.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted; its ``predict`` returns a str for each text.
+        Fitted estimator whose ``predict`` returns a str for each text.
     X : sequence of shape (n_texts,)
-        The texts, as the estimator takes them.
+        Input of the estimator.
     y_true : list, array or Series of str, of shape (n_texts,)
-        The reference texts.
+        Reference texts.
     sample_weight : None, default=None
-        There are no weights: :func:`{score.__name__}` takes none.
+        Not supported by :func:`{score.__name__}`; must be None.
     **kwargs : dict
         Other metadata, if scikit-learn's metadata routing is enabled.
 
     Returns
     -------
     float
-        The score, from 0 to 1, the best.
+        Score between 0 and 1 (best).
 
     See Also
     --------
-    {score.__name__} : The same from texts.
+    {score.__name__} : Metric function of reference and generated texts.
 
     Examples
     --------

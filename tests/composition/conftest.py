@@ -5,9 +5,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import NEUTRAL, POSITIVE
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from tiny_models import NEUTRAL, POSITIVE
 
 from sktransformers import TransformerRegressor
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from composition.cells import COLUMN, cell
+from cells import COLUMN, cell
 from numpy.testing import assert_allclose
 from sklearn.calibration import CalibrationDisplay, calibration_curve
 from sklearn.inspection import PartialDependenceDisplay, permutation_importance
@@ -30,7 +30,7 @@ from sklearn.model_selection import (
 @pytest.fixture
 def unseen():
     """Return sentences that were not learned, and their labels, some of them wrong."""
-    from conftest import make_sentences
+    from tiny_models import make_sentences
 
     texts, labels = make_sentences(64, seed=1)
     return texts, np.where(np.arange(64) % 8, labels, labels[::-1])

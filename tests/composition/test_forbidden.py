@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from composition.cells import Forbidden
+from cells import Forbidden
 from sklearn.ensemble import (
     AdaBoostClassifier,
     AdaBoostRegressor,

@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from composition.cells import COLUMN, ROWS, cell
-from conftest import assert_close
+from cells import COLUMN, ROWS, cell
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
@@ -31,6 +30,7 @@ from sklearn.multiclass import (
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.semi_supervised import SelfTrainingClassifier
+from tiny_models import assert_close
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from composition.cells import COLUMN, ROWS, cell
-from conftest import assert_close
+from cells import COLUMN, ROWS, cell
 from numpy.testing import assert_allclose
 from sklearn import config_context
 from sklearn.base import clone
@@ -37,6 +36,7 @@ from sklearn.model_selection import (
 from sklearn.multioutput import MultiOutputRegressor, RegressorChain
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from tiny_models import assert_close
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from composition.cells import Cell, cell
+from cells import Cell, cell
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -24,8 +24,8 @@ from sklearn.model_selection import (
     validation_curve,
 )
 from sklearn.pipeline import make_pipeline
-from test_generator import make_generator, make_pairs, save_writer
-from test_tagger import make_tagged, make_tagger
+from tiny_generators import make_generator, make_pairs, save_writer
+from tiny_taggers import make_tagged, make_tagger
 
 from sktransformers.metrics import chrf, entity_f1, entity_f1_score
 
@@ -33,7 +33,7 @@ from sktransformers.metrics import chrf, entity_f1, entity_f1_score
 ELSEWHERE = [
     (
         Cell(tool, estimator, shows),
-        f"test_{estimator}.py::test_{test}",
+        f"_estimators/test_{estimator}*.py::test_{test}",
     )
     for tool, estimator, shows, test in [
         (

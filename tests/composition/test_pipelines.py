@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from composition.cells import cell
-from conftest import assert_close
+from cells import cell
 from numpy.testing import assert_allclose
 from sklearn import config_context
 from sklearn.base import clone
@@ -18,8 +17,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from tiny_models import assert_close
 
-from sktransformers import _fitting
+from sktransformers._training import fit as _fitting
 
 
 def strip(texts):
@@ -52,7 +52,7 @@ def test_its_embeddings_feed_another_classifier(quick, X, y):
 def test_a_pipeline_that_caches_its_steps(quick, X, y, tmp_path, monkeypatch):
     pipeline = make_pipeline(quick, LogisticRegression(), memory=str(tmp_path))
     first = clone(pipeline).fit(X, y)
-    monkeypatch.setattr(_fitting.Fit, "run", None)  # no more training
+    monkeypatch.setattr(_fitting, "fit_model", None)  # no more training
     second = pipeline.fit(X, y)
     assert np.array_equal(first.predict_proba(X), second.predict_proba(X))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import sklearn
-from composition.cells import cell
+from cells import cell
 from sklearn.base import clone
 from sklearn.model_selection import (
     GridSearchCV,

@@ -1,0 +1,1 @@
+"""Devices, precision and optimizations of training on CPUs."""

@@ -1,0 +1,1 @@
+"""Prediction, inference backends and text generation."""

@@ -1,0 +1,1 @@
+"""Loading of pre-trained checkpoints and their heads."""

@@ -1,0 +1,397 @@
+"""Loading of tokenizers, configurations and modules from checkpoints.
+
+Failures raise this package's exceptions; transformers' logging and progress bars are
+silenced.
+"""
+
+import copy
+import functools
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from huggingface_hub.errors import HFValidationError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
+
+from .._compat import model_class, read_gguf_once, supports_sdpa
+from ..exceptions import HeadMismatchError, ModelFormatError, ModelNotFoundError
+from . import hub
+from .bundled import EMBEDDED, find_embedded
+from .files import missing_part, name_model, name_tokenizer, quiet
+from .gguf import gguf_options, name_special_tokens, require_reader
+from .remote_code import advice_on_code, brings_code, require_commit, require_own_code
+
+_ADVICE = {
+    "configuration": "it has no config.json. Pass the directory of a saved model",
+    "weights": "it has no weights (model.safetensors), or not all of them. Save them "
+    "with model.save_pretrained(directory)",
+    "tokenizer": "it has no tokenizer (tokenizer.json). Save it beside the model with "
+    "tokenizer.save_pretrained(directory)",
+}
+
+
+@dataclass(frozen=True)
+class PretrainedCheckpoint:
+    """A pre-trained checkpoint, without loaded weights.
+
+    Attributes
+    ----------
+    name : str
+        Model name as passed by the user.
+    folder : str
+        Directory of the files.
+    config : PreTrainedConfig
+        Configuration of the model. Shared: copy it before modifying it.
+    tokenizer : PreTrainedTokenizerBase
+        Tokenizer without padding or truncation.
+    pooling : str or None
+        Pooling of a sentence-transformers checkpoint.
+    identity : str
+        Hash of the directory and of the files' modification times.
+    gguf_file : str or None, default=None
+        File name of the checkpoint, if it is a GGUF file.
+    trust_remote_code : bool, default=False
+        Whether to run Python code from the checkpoint.
+    """
+
+    name: str
+    folder: str
+    config: Any
+    tokenizer: Any
+    pooling: str | None
+    identity: str = ""
+    gguf_file: str | None = None
+    trust_remote_code: bool = False
+
+    def has_trained_head(self, head: str | None) -> bool:
+        """Return whether it was saved with a head of this type (``Task.head``)."""
+        architectures = self.config.architectures or [""]
+        return head is not None and architectures[0].endswith(f"For{head}")
+
+    @property
+    def max_length(self) -> int:
+        """Maximum sequence length of the model in tokens."""
+        limits = [self.tokenizer.model_max_length]
+        config = self.config.get_text_config()
+        positions = getattr(config, "max_position_embeddings", None)
+        if positions and positions > 0:
+            # RoBERTa and similar start position ids at pad_token_id + 1.
+            offset = "roberta" in config.model_type or config.model_type in _SHIFTED
+            limits.append(positions - (config.pad_token_id + 1 if offset else 0))
+        return int(min(limits))
+
+
+_SHIFTED = ("camembert", "mpnet", "longformer", "data2vec-text", "esm", "ibert")
+
+
+def find_checkpoint(
+    name: str | os.PathLike[str],
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> PretrainedCheckpoint:
+    """Find a checkpoint: a directory, model package, cached model or model on the Hub.
+
+    Parameters
+    ----------
+    name : str or path
+        Local directory, GGUF file, or hub id.
+    revision : str or None, default=None
+        Branch, tag or commit on the hub.
+    trust_remote_code : bool, default=False
+        Whether to run Python code from the checkpoint.
+
+    Returns
+    -------
+    PretrainedCheckpoint
+        Checkpoint with its configuration and tokenizer.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If the directory or model does not exist, or the Hub cannot be reached.
+    ModelFormatError
+        If the configuration, weights or tokenizer are missing, or the checkpoint
+        requires remote code that is not trusted or is from another repository.
+    ValueError
+        If ``trust_remote_code=True`` for a Hub model and revision is not a commit.
+    """
+    name = os.fspath(name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return read_folder(name, str(folder), trust_remote_code)
+    if folder.is_file() and folder.suffix == ".gguf":
+        return _read_gguf(name, folder)
+    _require_repo_id(name, folder)
+    if trust_remote_code:
+        require_commit(name, revision)
+    embedded = find_embedded(name) if revision is None else None
+    if embedded is not None:
+        weights = embedded / EMBEDDED[name].weights
+        if weights.suffix == ".gguf":
+            return _read_gguf(name, weights)
+        return read_folder(name, str(embedded))
+    hint = ""
+    if folder.parent != Path() and folder.parent.is_dir():
+        hint = f" There is also no directory {folder.name!r} in {folder.parent}."
+    found = hub.fetch(name, revision, hint, with_code=trust_remote_code)
+    return read_folder(name, str(found), trust_remote_code)
+
+
+_WITH_HEAD = {
+    "SequenceClassification": AutoModelForSequenceClassification,
+    "TokenClassification": AutoModelForTokenClassification,
+}
+
+
+def load_module(
+    checkpoint: PretrainedCheckpoint,
+    *,
+    n_outputs: int,
+    pooling: str,
+    dtype: torch.dtype,
+    head: str = "SequenceClassification",
+) -> nn.Module:
+    """Load a checkpoint with its weights.
+
+    Parameters
+    ----------
+    checkpoint : PretrainedCheckpoint
+        Checkpoint to load.
+    n_outputs : int
+        Number of outputs of the classification head.
+    pooling : str
+        "head" loads the architecture with its own head; else the encoder alone.
+    head : {"SequenceClassification", "TokenClassification"}
+        Type of the head.
+    dtype : torch.dtype
+        Data type of the weights.
+
+    Returns
+    -------
+    nn.Module
+        Module in evaluation mode. A head without trained weights is initialized
+        randomly.
+
+    Raises
+    ------
+    HeadMismatchError
+        If the trained head has a different number of labels.
+    ModelFormatError
+        If the weights cannot be loaded, or those of the encoder are incomplete.
+    """
+    # Pass the config: an attention implementation in its file would take precedence.
+    auto_class, config = AutoModel, copy.deepcopy(checkpoint.config)
+    if pooling == "head":
+        auto_class = _WITH_HEAD[head]
+        config.num_labels = n_outputs
+        n_trained = checkpoint.config.num_labels
+        if checkpoint.has_trained_head(head) and n_trained != n_outputs:
+            raise HeadMismatchError(
+                f"The trained head of {checkpoint.name!r} has {n_trained} labels, but "
+                f"y has {n_outputs}. Pass pooling='mean' (or 'cls', 'last') to put a "
+                "new head in its place, or a y with the checkpoint's labels."
+            )
+    file = checkpoint.gguf_file
+    path = None if file is None else Path(checkpoint.folder) / file
+    try:
+        with quiet(), read_gguf_once(path, last=True):
+            module, report = auto_class.from_pretrained(
+                checkpoint.folder,
+                config=config,
+                local_files_only=True,
+                dtype=dtype,
+                attn_implementation=attention_for(auto_class, config),
+                trust_remote_code=checkpoint.trust_remote_code,
+                output_loading_info=True,
+                **gguf_options(file, weights=True),
+            )
+    except Exception as error:  # safetensors and pickle raise their own types
+        raise ModelFormatError(
+            f"The weights of {checkpoint.name!r} cannot be read as "
+            f"{auto_class.__name__}: {error}"
+        ) from error
+    _require_encoder_weights(checkpoint, module, report["missing_keys"])
+    name_model(module, checkpoint.name)
+    if pooling == "head" and module.config.pad_token_id is None:
+        module.config.pad_token_id = _pad_id(checkpoint.tokenizer)
+    return module.eval()
+
+
+def read_folder(
+    name: str, folder: str, trust_remote_code: bool = False
+) -> PretrainedCheckpoint:
+    """Load the configuration and tokenizer of a directory.
+
+    Parameters
+    ----------
+    name : str
+        Model name, for messages and ``name_or_path``.
+    folder : str
+        Directory of the checkpoint.
+    trust_remote_code : bool, default=False
+        Whether to run Python code from the checkpoint.
+
+    Returns
+    -------
+    PretrainedCheckpoint
+        Checkpoint without loaded weights.
+
+    Raises
+    ------
+    ModelFormatError
+        If files are missing or cannot be loaded.
+    """
+    path = Path(folder)
+    try:
+        missing = missing_part(path)
+        if trust_remote_code:
+            require_own_code(name, path)
+    except ModelFormatError:
+        raise
+    except (ValueError, KeyError, OSError) as error:
+        raise ModelFormatError(f"The files of {name!r} cannot be read: {error}") from (
+            error
+        )
+    if missing:
+        raise ModelFormatError(
+            f"The directory {name!r} is not a complete model: {_ADVICE[missing]}."
+        )
+    files = [f for f in (*path.glob("*"), *path.glob("*/config.json")) if f.exists()]
+    stamp = tuple(sorted((str(f), f.stat().st_mtime_ns) for f in files))
+    return _read(name, folder, stamp, trust_remote_code=trust_remote_code)
+
+
+def _read_gguf(name: str, path: Path) -> PretrainedCheckpoint:
+    require_reader(name)
+    return _read(name, str(path.parent), path.stat().st_mtime_ns, gguf_file=path.name)
+
+
+# Cached, as loading a tokenizer takes longer than a short fit. Never modified.
+@functools.lru_cache(maxsize=8)
+def _read(
+    name: str,
+    folder: str,
+    stamp: Any,
+    *,
+    gguf_file: str | None = None,
+    trust_remote_code: bool = False,
+) -> PretrainedCheckpoint:
+    options = gguf_options(gguf_file)
+    options |= {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    path = None if gguf_file is None else Path(folder) / gguf_file
+    try:
+        with quiet(), read_gguf_once(path):
+            config = AutoConfig.from_pretrained(folder, **options)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        if gguf_file is not None:
+            name_special_tokens(tokenizer, config)
+        pooling = _trained_pooling(Path(folder))
+    except Exception as error:  # transformers raises many exception types
+        if not trust_remote_code and gguf_file is None and brings_code(Path(folder)):
+            raise ModelFormatError(advice_on_code(name)) from error
+        raise ModelFormatError(
+            f"The configuration or tokenizer of {name!r} cannot be read: {error}"
+        ) from error
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # may be saved with both enabled
+        backend.no_truncation()
+        backend.no_padding()
+    config.name_or_path = name
+    name_tokenizer(tokenizer, folder, name)
+    return PretrainedCheckpoint(
+        name,
+        folder,
+        config,
+        tokenizer,
+        pooling,
+        identity=hashlib.sha256(repr((folder, stamp)).encode()).hexdigest(),
+        gguf_file=gguf_file,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _require_repo_id(name: str, folder: Path) -> None:
+    if folder.is_file():
+        raise ModelNotFoundError(
+            f"model={name!r} is a file. Pass the directory that holds the model, or a "
+            "file that ends in .gguf."
+        )
+    try:
+        huggingface_hub.utils.validate_repo_id(name)
+    except HFValidationError as error:
+        raise ModelNotFoundError(
+            f"model={name!r}: there is no such directory. Check the path, relative to "
+            f"{Path.cwd()}."
+        ) from error
+
+
+def _trained_pooling(folder: Path) -> str | None:
+    """Return the pooling of a sentence-transformers model, or None."""
+    modules = folder / "modules.json"
+    for module in json.loads(modules.read_text("utf-8")) if modules.is_file() else ():
+        if str(module.get("type", "")).endswith("Pooling"):
+            settings = folder / module["path"] / "config.json"
+            return _pooling_of(json.loads(settings.read_text("utf-8")))
+    return None
+
+
+def _pooling_of(settings: dict[str, Any]) -> str | None:
+    names = {
+        "mean": "pooling_mode_mean_tokens",
+        "cls": "pooling_mode_cls_token",
+        "last": "pooling_mode_lasttoken",
+    }
+    chosen = [name for name, key in names.items() if settings.get(key)]
+    mode = settings.get("pooling_mode")
+    if not chosen and isinstance(mode, str):
+        chosen = [{"lasttoken": "last"}.get(mode, mode)]
+    return chosen[0] if len(chosen) == 1 and chosen[0] in names else None
+
+
+def attention_for(auto_class: Any, config: Any) -> str:
+    """Return the attention implementation, overriding that of the configuration.
+
+    A configuration may name a kernel to be downloaded.
+    """
+    return "sdpa" if supports_sdpa(model_class(auto_class, config)) else "eager"
+
+
+def _pad_id(tokenizer: Any) -> int:
+    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token_id is not None:
+            return int(token_id)
+    return 0
+
+
+def _require_encoder_weights(
+    checkpoint: PretrainedCheckpoint, module: Any, missing: Any
+) -> None:
+    prefix = module.base_model_prefix + "."
+    has_head = hasattr(module, module.base_model_prefix)
+    # With pooling, only the encoder of an encoder-decoder is used.
+    is_pooled_pair = checkpoint.config.is_encoder_decoder and not has_head
+    unused = ("pooler", "decoder.") if is_pooled_pair else ("pooler",)
+    encoder = [
+        key
+        for key in missing
+        if (key.startswith(prefix) or not has_head)
+        and not any(part in key for part in unused)
+    ]
+    if encoder:
+        raise ModelFormatError(
+            f"The checkpoint {checkpoint.name!r} lacks weights of the encoder, such as "
+            f"{min(encoder)!r} ({len(encoder)} in all). It was saved from another "
+            "architecture or is incomplete."
+        )

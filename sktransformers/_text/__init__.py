@@ -1,0 +1,1 @@
+"""Input validation, tokenization and batching of texts."""

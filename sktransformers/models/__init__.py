@@ -1,1 +1,0 @@
-"""A name in; a tokenizer, a configuration and a module out."""

@@ -1,0 +1,530 @@
+"""Prompts in, new ids out: the choice of a token, the decoder, and batches."""
+
+import gc
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from generation_models import (
+    DECODERS,
+    EOS,
+    N_TOKENS,
+    PAD,
+    PAIRS,
+    POSITIONS,
+    START,
+    make_generative,
+    make_prompts,
+)
+from tiny_models import assert_close
+from transformers import (
+    GenerationConfig,
+    MinPLogitsWarper,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from sktransformers._inference import decoder as decoding
+from sktransformers._inference import generate as generation
+from sktransformers._inference.generate import generate, stream
+from sktransformers._inference.sampling import (
+    GenerationSettings,
+    Row,
+    candidates,
+    choose,
+    draw_key,
+)
+
+CPU = torch.device("cpu")
+ENDS = (EOS, 10, 20, 30)  # several, so that rows end at many lengths
+GREEDY = GenerationSettings(
+    max_new_tokens=12, eos_ids=ENDS, pad_id=PAD, decoder_start_id=START
+)
+WAYS = {
+    "greedy": GREEDY,
+    "penalties": replace(GREEDY, repetition_penalty=1.5, no_repeat_ngram_size=2),
+    "sampling": replace(GREEDY, do_sample=True, n=2),
+    "truncated": replace(
+        GREEDY, do_sample=True, temperature=0.7, top_k=20, top_p=0.8, min_p=0.05
+    ),
+    "beams": replace(GREEDY, num_beams=3, n=2),
+    "beams with penalties": replace(
+        GREEDY, num_beams=3, repetition_penalty=1.5, no_repeat_ngram_size=2
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Return a tiny model of each kind; not to be changed."""
+    return {kind: make_generative(kind) for kind in DECODERS + PAIRS}
+
+
+def cut(ids, ends):
+    """Return the ids before the first end."""
+    return ids[: min([ids.index(end) for end in ends if end in ids], default=None)]
+
+
+def reference(model, prompt, settings, **options):
+    """Return what transformers itself generates for one prompt."""
+    output = model.generate(
+        torch.from_numpy(prompt)[None],
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
+        max_new_tokens=settings.max_new_tokens,
+        eos_token_id=list(settings.eos_ids),
+        pad_token_id=settings.pad_id,
+        suppress_tokens=[settings.pad_id],
+        do_sample=False,
+        **options,
+    )
+    n_given = 1 if model.config.is_encoder_decoder else len(prompt)
+    return [cut(row, settings.eos_ids) for row in output[:, n_given:].tolist()]
+
+
+# What comes out
+
+
+@pytest.mark.parametrize("kind", DECODERS + PAIRS)
+def test_greedy_output_is_transformers_own(kind, models):
+    prompts = make_prompts()
+    expected = [reference(models[kind], ids, GREEDY)[0] for ids in prompts]
+    assert generate(models[kind], prompts, GREEDY, device=CPU) == expected
+    assert len({tuple(row) for row in expected}) > 2
+
+
+@pytest.mark.parametrize("kind", ["llama", "bart"])
+def test_penalties_and_beams_are_transformers_own(kind, models):
+    prompts = make_prompts(5)
+    for way in ("penalties", "beams", "beams with penalties"):
+        settings = WAYS[way]
+        expected = []
+        for ids in prompts:
+            expected += reference(
+                models[kind],
+                ids,
+                settings,
+                num_beams=settings.num_beams,
+                num_return_sequences=settings.n,
+                repetition_penalty=settings.repetition_penalty,
+                no_repeat_ngram_size=settings.no_repeat_ngram_size,
+            )
+        assert generate(models[kind], prompts, settings, device=CPU) == expected, way
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [
+        *itertools.product(["llama", "bart"], WAYS),
+        *itertools.product(["gpt2", "mistral", "bloom", "mamba", "t5"], ["sampling"]),
+        ("mamba", "penalties"),
+        ("mamba", "beams"),
+    ],
+)
+def test_a_row_does_not_depend_on_its_batch(kind, way, models):
+    prompts, settings = make_prompts(6), WAYS[way]
+    together = generate(models[kind], prompts, settings, device=CPU, seed=3)
+    for budget in (1, 150):  # each prompt alone; a few, which others join
+        again = generate(
+            models[kind], prompts, settings, device=CPU, seed=3, token_budget=budget
+        )
+        assert again == together
+    first = generate(models[kind], prompts[:3], settings, device=CPU, seed=3)
+    assert first == together[: 3 * settings.n]
+    assert len(together) == len(prompts) * settings.n
+    assert len({tuple(row) for row in together}) > 2
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_scores_do_not_depend_on_padding(kind, models):
+    """The largest difference is one of rounding, at each step."""
+    prompts = make_prompts()
+    settings = replace(GREEDY, eos_ids=())
+    found = {}
+
+    def record(scores, rows, settings):
+        for row, own in zip(rows, scores, strict=True):
+            found.setdefault(row.place, []).append(own.clone())
+        return choose(scores, rows, settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "choose", record)
+        generate(models[kind], prompts, settings, device=CPU)
+        together, found = found, {}
+        generate(models[kind], prompts, settings, device=CPU, token_budget=1)
+    for place, scores in together.items():
+        assert len(scores) == settings.max_new_tokens
+        # Weights as large as these enlarge what rounding changes in a layer.
+        assert_close(torch.stack(found[place]), torch.stack(scores), rtol=1e-4)
+
+
+def test_rows_are_in_input_order_without_prompt_end_or_padding(models):
+    prompts = make_prompts(12)
+    rows = generate(models["llama"], prompts, GREEDY, device=CPU)
+    backwards = generate(models["llama"], prompts[::-1], GREEDY, device=CPU)
+    assert backwards == rows[::-1]
+    assert not {PAD, *ENDS} & {token for row in rows for token in row}
+    assert all(isinstance(token, int) for row in rows for token in row)
+    assert any(len(row) == 12 for row in rows)
+    assert any(len(row) < 12 for row in rows)
+
+
+def test_no_prompts_give_no_rows(models):
+    assert generate(models["llama"], [], GREEDY, device=CPU) == []
+    beams = replace(GREEDY, num_beams=2)
+    assert generate(models["llama"], [], beams, device=CPU) == []
+
+
+@pytest.mark.parametrize("kind", ["llama", "bart"])
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_what_a_model_was_saved_with_is_not_added(kind, num_beams, models, capfd):
+    prompts = make_prompts(4)
+    settings = replace(GREEDY, num_beams=num_beams)
+    expected = generate(models[kind], prompts, settings, device=CPU)
+    model = make_generative(kind)
+    saved = {"do_sample": True, "max_length": 3, "num_beams": 4, "temperature": 0.1}
+    saved |= {"suppress_tokens": [token for row in expected for token in row]}
+    saved |= {"repetition_penalty": 2.0, "no_repeat_ngram_size": 1, "min_length": 9}
+    model.generation_config = GenerationConfig(**saved)
+    model.config.use_cache = False
+    assert generate(model, prompts, settings, device=CPU) == expected
+    for name, value in saved.items():
+        assert getattr(model.generation_config, name) == value
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["llama", "bart", "mamba"])
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_stopping_by_what_was_written(kind, num_beams, models):
+    def stop(ids):
+        return sum(ids[-2:]) % 5 == 2
+
+    prompts = make_prompts(5)
+    settings = replace(GREEDY, num_beams=num_beams, eos_ids=())
+    rows = generate(models[kind], prompts, settings, device=CPU, stop=stop)
+    assert any(stop(row) for row in rows)
+    for row in rows:
+        assert not any(stop(row[:i]) for i in range(1, len(row)))
+        assert stop(row) or len(row) == settings.max_new_tokens
+
+
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_a_first_token_that_is_forced(num_beams, models):
+    prompts = make_prompts(5)
+    settings = replace(GREEDY, forced_first_id=7, num_beams=num_beams)
+    rows = generate(models["bart"], prompts, settings, device=CPU)
+    assert {row[0] for row in rows} == {7}
+    assert rows == [
+        reference(
+            models["bart"], ids, GREEDY, forced_bos_token_id=7, num_beams=num_beams
+        )[0]
+        for ids in prompts
+    ]
+
+
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_a_row_that_fills_the_context_ends(num_beams, models):
+    prompts = [4 + np.arange(n) % 50 for n in (5, POSITIONS - 3, 2)]
+    settings = replace(GREEDY, eos_ids=(), context=POSITIONS, num_beams=num_beams)
+    rows = generate(models["gpt2"], prompts, settings, device=CPU)
+    assert [len(row) for row in rows] == [12, 3, 12]
+    without = replace(settings, context=None)
+    alone = [
+        generate(models["gpt2"], [prompts[i]], without, device=CPU) for i in (0, 2)
+    ]
+    assert [rows[0], rows[2]] == [row for (row,) in alone]
+
+
+def test_a_wrapped_model_is_told_positions_too(models):
+    class Wrapped:  # as peft does it
+        def __init__(self, model):
+            self.config, self._model = model.config, model
+
+        def get_base_model(self):
+            return self._model
+
+        def __call__(self, *args, **kwargs):
+            return self._model(*args, **kwargs)
+
+    prompts = make_prompts()
+    rows = generate(Wrapped(models["gpt2"]), prompts, GREEDY, device=CPU)
+    assert rows == generate(models["gpt2"], prompts, GREEDY, device=CPU)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
+def test_other_precisions(precision):
+    model = make_generative("llama")
+    if precision == "float64":
+        model = model.double()
+    prompts = make_prompts(4)
+    rows = generate(model, prompts, GREEDY, device=CPU, precision=precision)
+    assert {p.dtype for p in model.parameters()} <= {torch.float32, torch.float64}
+    assert sum(map(len, rows)) > 0
+
+
+# Memory
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "bart"])
+def test_the_budget_holds_for_new_tokens_and_samples_too(kind, models, monkeypatch):
+    settings = replace(GREEDY, do_sample=True, n=2)
+    seen = []
+    step = decoding.Decoder.step
+
+    def record(decoder):
+        seen.append(len(decoder.rows))
+        return step(decoder)
+
+    monkeypatch.setattr(decoding.Decoder, "step", record)
+    prompts = make_prompts(20, longest=8)
+    generate(models[kind], prompts, settings, device=CPU, token_budget=160)
+    longest = max(map(len, prompts)) + settings.max_new_tokens
+    assert max(seen) * min(map(len, prompts)) <= 160
+    assert seen[0] <= 160 // longest
+    if kind == "llama":  # others have joined in before the batch was empty
+        assert len(seen) < 20 * 2 * settings.max_new_tokens / 8 * 1.5
+
+
+def test_what_is_padding_in_all_rows_is_let_go(models, monkeypatch):
+    widths = []
+    step = decoding.Decoder.step
+
+    def record(decoder):
+        widths.append(decoder._past.cache.get_seq_length())
+        return step(decoder)
+
+    monkeypatch.setattr(decoding.Decoder, "step", record)
+    generate(models["llama"], make_prompts(40), GREEDY, device=CPU, token_budget=100)
+    assert max(widths) <= 14 + GREEDY.max_new_tokens
+
+
+def test_nothing_is_held_on_to(models):
+    prompts = make_prompts(3)
+    generate(models["llama"], prompts, GREEDY, device=CPU)
+    gc.collect()
+    assert not any(type(o) is decoding.Decoder for o in gc.get_objects())
+
+
+# Streaming
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "mistral", "bloom", "bart", "t5"])
+@pytest.mark.parametrize("do_sample", [False, True])
+def test_a_stream_brings_the_same_ids(kind, do_sample, models):
+    prompt = make_prompts()[0]
+    settings = replace(GREEDY, do_sample=do_sample, eos_ids=(EOS,))
+    (expected,) = generate(models[kind], [prompt], settings, device=CPU, seed=5)
+    ids = stream(models[kind], prompt, settings, device=CPU, seed=5)
+    found = []
+    for token in ids:
+        assert not torch.is_inference_mode_enabled()
+        assert not torch.is_autocast_enabled("cpu")
+        found.append(token)
+    assert found == expected
+
+
+def test_a_stream_may_end_at_once_or_be_left(models):
+    prompt = make_prompts()[0]
+    (first, *_) = stream(models["llama"], prompt, GREEDY, device=CPU)
+    at_once = replace(GREEDY, eos_ids=(first,))
+    assert list(stream(models["llama"], prompt, at_once, device=CPU)) == []
+    one = replace(GREEDY, max_new_tokens=1)
+    assert list(stream(models["llama"], prompt, one, device=CPU)) == [first]
+    ids = stream(models["llama"], prompt, GREEDY, device=CPU)
+    assert next(ids) == first
+    ids.close()
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 2}, {"do_sample": True, "n": 2}])
+def test_a_stream_of_several_is_refused_at_once(options, models):
+    with pytest.raises(ValueError, match="requires num_beams=1 and n=1"):
+        stream(models["llama"], np.array([5]), replace(GREEDY, **options), device=CPU)
+
+
+def test_what_cannot_be_streamed(models):
+    with pytest.raises(ValueError, match="MambaForCausalLM has no key-value cache"):
+        stream(models["mamba"], np.array([5]), GREEDY, device=CPU)
+
+
+# Random numbers
+
+
+def test_sampling_leaves_torch_alone_and_follows_the_seed(models):
+    prompts, settings = make_prompts(), WAYS["sampling"]
+    for kind in ("llama", "bart", "mamba"):
+        before = torch.get_rng_state()
+        rows = generate(models[kind], prompts, settings, device=CPU, seed=1)
+        assert torch.equal(torch.get_rng_state(), before)
+        torch.rand(3)
+        assert generate(models[kind], prompts, settings, device=CPU, seed=1) == rows
+        assert generate(models[kind], prompts, settings, device=CPU, seed=2) != rows
+        assert rows[0] != rows[1]
+
+
+def test_equal_prompts_get_different_samples(models):
+    prompts = [np.array([5, 6, 7])] * 6
+    rows = generate(models["llama"], prompts, WAYS["sampling"], device=CPU)
+    assert len({tuple(row) for row in rows}) > 6
+
+
+def draw(scores, n, settings):
+    """Return n draws from the same scores."""
+    rows = [Row(0, [5], 9, draw_key(0, i, 0)) for i in range(n)]
+    return np.array(choose(scores.expand(n, -1), rows, settings))
+
+
+@pytest.mark.parametrize("shape", ["peaked", "flat"])
+def test_draws_follow_the_probabilities(shape):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(12, generator=generator) * (2 if shape == "peaked" else 0.1)
+    settings = replace(GREEDY, do_sample=True, eos_ids=(), pad_id=99)
+    n = 20_000
+    shares = np.bincount(draw(scores, n, settings), minlength=12) / n
+    expected = scores.softmax(dim=0).numpy()
+    assert np.abs(shares - expected).max() < 4 * np.sqrt(0.25 / n)
+
+
+def test_what_is_next_to_impossible_is_not_drawn():
+    """A random number that was rounded to 0 would make any token win."""
+    scores = torch.full((20_000,), -30.0)
+    scores[7] = 0.0
+    settings = replace(GREEDY, do_sample=True, eos_ids=(), pad_id=N_TOKENS)
+    assert set(draw(scores, 200, settings)) == {7}
+
+
+def test_steps_rows_and_samples_draw_independently():
+    keys = [draw_key(s, i, j) for s in (0, 1) for i in range(9) for j in range(9)]
+    assert len(set(keys)) == len(keys)
+    scores = torch.zeros(len(keys), 200)
+    settings = replace(GREEDY, do_sample=True, eos_ids=(), pad_id=999)
+    rows = [Row(0, [5], 99, key) for key in keys]
+    drawn = []
+    for _ in range(60):
+        tokens = choose(scores, rows, settings)
+        for row, token in zip(rows, tokens, strict=True):
+            row.tokens.append(token)
+        drawn.append(tokens)
+    drawn = np.array(drawn)
+    correlations = np.corrcoef(np.vstack([drawn[:-1], drawn[1:]]))
+    assert np.abs(correlations[~np.eye(118, dtype=bool)]).mean() < 0.12
+    counts = np.bincount(drawn.ravel(), minlength=200)
+    expected = drawn.size / 200
+    assert ((counts - expected) ** 2 / expected).sum() < 300  # chi-squared, 199 degrees
+
+
+# The choice of a token
+
+
+@pytest.mark.parametrize("top_k", [None, 5, 1000])
+@pytest.mark.parametrize("top_p", [None, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("min_p", [None, 0.2])
+def test_what_may_be_drawn_is_what_transformers_leaves(top_k, top_p, min_p):
+    generator = torch.Generator().manual_seed(1)
+    scores = 2 * torch.randn(6, 50, generator=generator)
+    settings = replace(
+        GREEDY, do_sample=True, temperature=0.8, top_k=top_k, top_p=top_p, min_p=min_p
+    )
+    warpers = [TemperatureLogitsWarper(0.8)]
+    warpers += [TopKLogitsWarper(top_k)] if top_k else []
+    warpers += [TopPLogitsWarper(top_p)] if top_p else []
+    warpers += [MinPLogitsWarper(min_p)] if min_p else []
+    expected = scores
+    for warper in warpers:
+        expected = warper(None, expected)
+    left, ids = candidates(scores, settings)
+    found = torch.full_like(scores, -torch.inf).scatter(1, ids, left)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3])
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_looking_back_is_as_in_transformers(size, penalty):
+    rng = np.random.default_rng(0)
+    settings = replace(
+        GREEDY, no_repeat_ngram_size=size, repetition_penalty=penalty, pad_id=EOS
+    )
+    for _ in range(40):
+        past = rng.integers(4, 9, size=rng.integers(1, 9))
+        scores = torch.from_numpy(rng.normal(size=(1, 12)).astype("float32"))
+        n_given = int(rng.integers(1, len(past) + 1))
+        row = Row(0, past[:n_given].tolist(), 9, tokens=past[n_given:].tolist())
+        ids, expected = torch.from_numpy(past)[None], scores
+        if penalty != 1:
+            expected = RepetitionPenaltyLogitsProcessor(penalty)(ids, expected)
+        if size:
+            expected = NoRepeatNGramLogitsProcessor(size)(ids, expected)
+        before = scores.clone()
+        assert choose(scores, [row], settings) == [int(expected.argmax())]
+        assert torch.equal(scores, before)
+
+
+def test_padding_is_never_chosen_unless_it_ends_the_row():
+    scores = torch.zeros(1, N_TOKENS)
+    scores[0, PAD] = 9.0
+    row = Row(0, [5], 9)
+    assert choose(scores, [row], GREEDY) != [PAD]
+    assert choose(scores, [row], replace(GREEDY, eos_ids=(PAD,))) == [PAD]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 0}, r"max_new_tokens must be at least 1\. Got 0"),
+        ({"n": 2}, r"n=2 different texts need do_sample=True or num_beams=2"),
+        (
+            {"n": 4, "num_beams": 3},
+            r"num_beams=4\..*and num_beams=3",
+        ),
+        ({"do_sample": True, "num_beams": 2}, "num_beams=2 cannot be combined"),
+        ({"do_sample": True, "temperature": 0.0}, r"temperature must be above 0"),
+    ],
+)
+def test_settings_that_exclude_each_other(options, message):
+    with pytest.raises(ValueError, match=message):
+        GenerationSettings(**{"max_new_tokens": 5, **options})
+
+
+@pytest.mark.parametrize("ways", ["generate", "stream"])
+def test_prompts_that_are_refused(ways, models):
+    def run(kind, prompt, settings):
+        if ways == "stream":
+            return stream(models[kind], prompt, settings, device=CPU)
+        return generate(models[kind], [prompt], settings, device=CPU)
+
+    with pytest.raises(ValueError, match="Prompt 0 has no ids"):
+        run("llama", np.array([], dtype=np.int64), GREEDY)
+    full = replace(GREEDY, context=3)
+    with pytest.raises(ValueError, match="0 has 3 ids, but the model's context is 3"):
+        run("llama", np.array([5, 6, 7]), full)
+    run("bart", np.array([5, 6, 7]), full)  # the decoder has read one id
+    with pytest.raises(ValueError, match="Pass decoder_start_id"):
+        run("bart", np.array([5]), replace(GREEDY, decoder_start_id=None))
+
+
+def test_an_interrupt_propagates(models):
+    def interrupt(_ids):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(models["llama"], make_prompts(3), GREEDY, device=CPU, stop=interrupt)
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_what_is_cut_into_batches_for_beams(models):
+    prompts = make_prompts(20)
+    settings = replace(GREEDY, num_beams=4)
+    for kind, looks_back in [("llama", False), ("llama", True), ("bloom", False)]:
+        own = replace(settings, repetition_penalty=1.5 if looks_back else 1.0)
+        batches = list(generation._batches(models[kind], prompts, own, 400))
+        assert sorted(i for batch in batches for i in batch) == list(range(20))
+        for batch in batches:
+            lengths = {len(prompts[i]) for i in batch}
+            assert len(batch) * 4 * (max(lengths) + 12) <= 400 or len(batch) == 1
+            assert len(lengths) == 1 or (kind == "llama" and not looks_back)

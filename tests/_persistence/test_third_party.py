@@ -1,0 +1,127 @@
+"""Tests of loading models that were not saved by this package."""
+
+import numpy as np
+import pytest
+import transformers
+from safetensors.torch import load_file, save_file
+from saved_models import WORDS, X, plain_logits, save_head, save_writer
+from tiny_models import assert_close
+
+from sktransformers import (
+    TransformerClassifier,
+    TransformerGenerator,
+    TransformerRegressor,
+    TransformerTagger,
+)
+from sktransformers._models.files import quiet
+from sktransformers.exceptions import ModelFormatError, ModelNotFoundError
+
+
+def test_labels_become_sorted_classes(tmp_path):
+    names = ["pos", "neg", "meh"]
+    folder = save_head(tmp_path / "model", "SequenceClassification", names)
+    classifier = TransformerClassifier.from_pretrained(folder, device="cpu")
+    assert classifier.classes_.tolist() == ["meh", "neg", "pos"]
+    with quiet():
+        pipe = transformers.pipeline("text-classification", folder, device="cpu")
+        expected = [row["label"] for row in pipe(X)]
+    assert classifier.predict(X).tolist() == expected
+    assert classifier.model == folder
+    assert (classifier.history_, classifier.n_epochs_) == ([], 0)
+    classifier.save_pretrained(tmp_path / "saved")
+    again = TransformerClassifier.from_pretrained(tmp_path / "saved")
+    assert again.predict(X).tolist() == expected
+
+
+def test_labels_without_names_become_integers(tmp_path):
+    labels = ["LABEL_0", "LABEL_1", "LABEL_2"]
+    folder = save_head(tmp_path / "model", "SequenceClassification", labels)
+    classifier = TransformerClassifier.from_pretrained(folder)
+    assert classifier.classes_.tolist() == [0, 1, 2]
+
+
+def test_many_labels_become_indicators(tmp_path):
+    folder = save_head(
+        tmp_path / "model",
+        "SequenceClassification",
+        ["a", "b", "c"],
+        problem_type="multi_label_classification",
+    )
+    classifier = TransformerClassifier.from_pretrained(folder)
+    assert classifier.predict(X).shape == (len(X), 3)
+
+
+def test_numbers_are_told_in_their_units(tmp_path):
+    folder = save_head(tmp_path / "model", "SequenceClassification", ["stars"])
+    regressor = TransformerRegressor.from_pretrained(folder, device="cpu")
+    auto = transformers.AutoModelForSequenceClassification
+    _, logits = plain_logits(auto, folder, X)
+    assert_close(regressor.predict(X), np.concatenate(logits))
+    with pytest.raises(
+        ModelFormatError, match=r"TransformerRegressor\.from_pretrained"
+    ):
+        TransformerClassifier.from_pretrained(folder)
+
+
+def test_pairs_are_read_where_asked_for(tmp_path):
+    folder = save_head(tmp_path / "model", "SequenceClassification", ["no", "yes"])
+    classifier = TransformerClassifier.from_pretrained(folder, n_columns=2)
+    assert len(classifier.predict(list(zip(X, X[::-1], strict=True)))) == len(X)
+
+
+@pytest.mark.parametrize(
+    ("labels", "scheme"),
+    [
+        (["O", "I-PER", "B-PER"], "BIO"),
+        (["O", "B-A", "I-A", "E-A", "S-A"], "BIOES"),
+        (["O", "B-A", "I-A", "L-A", "U-A"], "BILOU"),
+        (["O", "I-PER", "I-LOC"], "IO"),
+        (["NOUN", "VERB"], "plain"),
+    ],
+)
+def test_tags_tell_their_scheme(labels, scheme, tmp_path):
+    folder = save_head(tmp_path / "model", "TokenClassification", labels)
+    tagger = TransformerTagger.from_pretrained(folder, device="cpu")
+    assert tagger.scheme_ == scheme
+    assert tagger.classes_.tolist() == sorted(labels)
+    assert list(map(len, tagger.predict(WORDS))) == list(map(len, WORDS))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "t5"])
+def test_a_model_that_writes_needs_no_fit(kind, tmp_path):
+    folder = save_writer(tmp_path / "model", kind)
+    generator = TransformerGenerator.from_pretrained(folder, device="cpu")
+    generator.set_params(max_new_tokens=4)
+    fitted = TransformerGenerator(folder, max_epochs=0, max_new_tokens=4, device="cpu")
+    assert np.array_equal(generator.predict(X[:6]), fitted.fit(X).predict(X[:6]))
+    generator.save_pretrained(tmp_path / "saved")
+    again = TransformerGenerator.from_pretrained(tmp_path / "saved")
+    assert np.array_equal(again.predict(X[:6]), generator.predict(X[:6]))
+
+
+@pytest.mark.parametrize(
+    "cls", [TransformerClassifier, TransformerRegressor, TransformerTagger]
+)
+def test_without_a_trained_head_it_says_to_fit(cls, tiny_model):
+    with pytest.raises(ModelFormatError, match=r"no trained head.*\.fit\(X, y\)"):
+        cls.from_pretrained(tiny_model)
+
+
+def test_a_head_whose_weights_are_missing_is_not_drawn_at_random(tmp_path):
+    folder = save_head(tmp_path / "model", "SequenceClassification", ["a", "b"])
+    path = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(path)
+    tensors = {k: v for k, v in tensors.items() if "classifier" not in k}
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(ModelFormatError, match=r"missing.*classifier"):
+        TransformerClassifier.from_pretrained(folder)
+
+
+def test_a_reader_is_no_writer(tiny_model):
+    with pytest.raises(ModelFormatError, match="does not generate text"):
+        TransformerGenerator.from_pretrained(tiny_model)
+
+
+def test_what_is_nowhere_is_not_found(tmp_path):
+    with pytest.raises(ModelNotFoundError, match="no such directory"):
+        TransformerClassifier.from_pretrained(tmp_path / "nowhere")
