@@ -125,11 +125,7 @@ def cpu_multiplies_bfloat16() -> bool:
     """
     import torch
 
-    capabilities = torch.cpu.get_capabilities()
-    names = ("amx_bf16", "avx512_bf16", "avx10_2", "bf16")  # the last on ARM
-    if not any(capabilities.get(name) for name in names):
-        return False
-    if not torch.backends.mkldnn.is_available():
+    if not (_has_bfloat16_instructions() and torch.backends.mkldnn.is_available()):
         return False
     limits = (os.environ.get(f"{name}_MAX_CPU_ISA", "") for name in ("ONEDNN", "DNNL"))
     if any(limit.upper() in _EMULATES_BFLOAT16 for limit in limits):
@@ -138,6 +134,18 @@ def cpu_multiplies_bfloat16() -> bool:
 
 
 _EMULATES_BFLOAT16 = {"AVX512_CORE", "AVX512_CORE_VNNI"}
+
+
+def _has_bfloat16_instructions() -> bool:
+    import torch
+
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        names = ("amx_bf16", "avx512_bf16", "avx10_2", "bf16")  # the last on ARM
+        return any(capabilities.get(name) for name in names)
+    # torch 2.10 has only private functions for this.
+    cpu = torch.cpu
+    return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
 
 
 def with_submodule(module: Any, name: str, child: Any) -> Any:

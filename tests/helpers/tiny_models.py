@@ -130,6 +130,9 @@ def make_config(architecture, n_tokens, *, layers=LAYERS, **overrides):
                 **shared,
             )
         case "modernbert":
+            # transformers 5.10 cannot configure one layer, which has one kind of
+            # attention.
+            encoder["num_hidden_layers"] = max(2, layers)
             return transformers.ModernBertConfig(
                 **encoder,
                 max_position_embeddings=64,
