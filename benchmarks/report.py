@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .contestants import BASELINES, WORKS
@@ -173,7 +174,7 @@ def drawing(path: pathlib.Path) -> Any:
     for ((work, name, n), group), ax in zip(groups, panels[:, 0], strict=True):
         times = group.groupby("contestant", sort=False).seconds
         middle = times.median()
-        errors = [(middle - times.min()).to_numpy(), (times.max() - middle).to_numpy()]
+        errors = np.stack([middle - times.min(), times.max() - middle])
         is_ours = middle.index.str.startswith(OURS)
         colors = ["C0" if own else "0.7" for own in is_ours]
         bars = ax.barh(middle.index, middle, xerr=errors, color=colors)
