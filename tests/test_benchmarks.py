@@ -170,6 +170,9 @@ def test_the_race_goes_to_the_fewest_epochs_that_reach_the_accuracy(
     assert first["times faster than the usual way"] == "22.5 (15 to 30)"
 
 
+@pytest.mark.filterwarnings(  # by matplotlib 3.9, for a single bar
+    "ignore:Conversion of an array:DeprecationWarning"
+)
 def test_predictions_are_compared_with_float32_and_rates_with_the_peak(
     folder, fake, monkeypatch, capsys
 ):
