@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from .._compat import model_types, set_activation_checkpointing
+from .._text.encoding import SpecialTokens
 from .loading import PretrainedCheckpoint, load_module
 
 _NEW_HEAD_DROPOUT = 0.1
@@ -230,13 +231,50 @@ def build(
     module = load_module(
         checkpoint, n_outputs=n_outputs, pooling=pooling, head=head, dtype=dtype
     )
-    if getattr(module.config, "use_cache", False):
-        module.config.use_cache = False  # no tokens are generated
     if pooling == "head":
-        return ArchitectureModel(module).eval()
+        return with_own_head(module, checkpoint.tokenizer)
+    disable_cache(module.config)
     if module.config.is_encoder_decoder:
         module = module.get_encoder()
     return PooledModel(module, n_outputs, pooling).eval()
+
+
+def with_own_head(module: Any, tokenizer: Any) -> ArchitectureModel:
+    """Wrap a model with the head of its architecture.
+
+    To find the last token of a text, the heads of decoders look for the token of
+    padding and those of encoder-decoders for the token that ends a text. Their ids are
+    taken from the tokenizer, as the configuration of a checkpoint may lack them or
+    disagree.
+
+    Parameters
+    ----------
+    module : PreTrainedModel
+        Its configuration is modified in place.
+    tokenizer : PreTrainedTokenizerBase
+        Tokenizer of the model.
+
+    Returns
+    -------
+    ArchitectureModel
+        The model, in evaluation mode.
+    """
+    config, special = module.config, SpecialTokens.of(tokenizer)
+    finds_last = config.is_encoder_decoder or is_decoder(config)
+    for part in (config, config.get_text_config()):
+        # Other architectures may number positions from this id.
+        if finds_last or part.pad_token_id is None:
+            part.pad_token_id = special.pad_id
+    if config.is_encoder_decoder and special.suffix:
+        config.eos_token_id = special.suffix[-1]
+    disable_cache(config)
+    return ArchitectureModel(module).eval()
+
+
+def disable_cache(config: Any) -> None:
+    """Keep no keys and values, as no tokens are generated."""
+    if getattr(config, "use_cache", False):
+        config.use_cache = False
 
 
 def set_trainable(model: PooledModel | ArchitectureModel, trainable: str | int) -> None:

@@ -224,8 +224,6 @@ def load_module(
         ) from error
     _require_encoder_weights(checkpoint, module, report["missing_keys"])
     name_model(module, checkpoint.name)
-    if pooling == "head" and module.config.pad_token_id is None:
-        module.config.pad_token_id = _pad_id(checkpoint.tokenizer)
     return module.eval()
 
 
@@ -366,13 +364,6 @@ def attention_for(auto_class: Any, config: Any) -> str:
     A configuration may name a kernel to be downloaded.
     """
     return "sdpa" if supports_sdpa(model_class(auto_class, config)) else "eager"
-
-
-def _pad_id(tokenizer: Any) -> int:
-    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if token_id is not None:
-            return int(token_id)
-    return 0
 
 
 def _require_encoder_weights(

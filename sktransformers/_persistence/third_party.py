@@ -6,7 +6,7 @@ from typing import Any
 from .._hardware import devices as hardware
 from .._inference.sampling import make_generation_settings
 from .._models.generative import find_special_ids, load_generative, require_generative
-from .._models.heads import ArchitectureModel, order_outputs
+from .._models.heads import ArchitectureModel, order_outputs, with_own_head
 from .._models.language_model import LanguageModel
 from .._models.loading import PretrainedCheckpoint, find_checkpoint
 from .._tasks import TASKS, Task, TextTask, tasks_of
@@ -116,12 +116,7 @@ def _read_head(
 ) -> ArchitectureModel:
     assert task.head is not None, "its checkpoint has a head"
     module = read_third_party_head(checkpoint, task.head, dtype)
-    model = ArchitectureModel(module).eval()
-    config = module.config
-    config.use_cache = False
-    if config.pad_token_id is None:
-        ids = (checkpoint.tokenizer.pad_token_id, checkpoint.tokenizer.eos_token_id, 0)
-        config.pad_token_id = next(i for i in ids if i is not None)
+    model = with_own_head(module, checkpoint.tokenizer)
     if order != list(range(task.n_outputs)):
         order_outputs(model, order)
         model.name_labels(task.label_names())

@@ -255,7 +255,9 @@ class SpecialTokens:
             separator = [end]  # GPT-2 and similar add no separator of their own
         pad_id = tokenizer.pad_token_id
         if pad_id is None:
-            pad_id = end if end is not None else 0  # any id will do: padding is masked
+            # Padding is masked, but some heads take the last other token for the end.
+            ids = (end, tokenizer.bos_token_id, tokenizer.unk_token_id)
+            pad_id = next((i for i in ids if i not in (None, *suffix[-1:])), 0)
         fallback = end if end is not None else pad_id
         return cls(
             prefix=prefix,
