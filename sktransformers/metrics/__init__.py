@@ -1,6 +1,7 @@
 """Metrics and scorers for predicted entities and generated texts."""
 
 from ._entities import (
+    entity_classification_report,
     entity_f1,
     entity_f1_score,
     entity_precision,
@@ -8,7 +9,6 @@ from ._entities import (
     entity_recall,
     entity_recall_score,
 )
-from ._report import entity_classification_report
 from ._texts import bleu, bleu_score, chrf, chrf_score, rouge_l, rouge_l_score
 
 __all__ = [

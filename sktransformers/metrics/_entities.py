@@ -1,22 +1,36 @@
-"""Entity-level precision, recall and F1, with the corresponding scorers."""
+"""Entity-level precision, recall and F1, with the corresponding scorers.
 
-from numbers import Real
+The scores are scikit-learn's for class labels, computed on matched entities.
+"""
+
+from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
-from sklearn.metrics import make_scorer
+import numpy as np
+from sklearn.metrics import (
+    classification_report,
+    f1_score,
+    precision_score,
+    recall_score,
+)
 
-from .._compat import Options, StrOptions, validate_params
-from ._matching import AVERAGES, count_entities, score_of
+from .._compat import Interval, Options, StrOptions, validate_params
+from ._matching import match_entities
 from ._schemes import SCHEMES
+from ._scorers import make_documented_scorer
 
-# y_true and y_pred are ragged and are validated by `count_entities`.
-CONSTRAINTS = {
+# y_true and y_pred are ragged and are validated by `match_entities`.
+_CONSTRAINTS = {
     "mode": [StrOptions({"default", "strict"})],
     "scheme": [StrOptions({"auto", *SCHEMES})],
     "sample_weight": ["array-like", None],
     "zero_division": [Options(Real, {0.0, 1.0}), StrOptions({"warn"})],
 }
-_SCORE_CONSTRAINTS = {**CONSTRAINTS, "average": [StrOptions(set(AVERAGES)), None]}
+_SCORE_CONSTRAINTS = {
+    **_CONSTRAINTS,
+    "average": [StrOptions({"micro", "macro", "weighted"}), None],
+}
 
 
 @validate_params(_SCORE_CONSTRAINTS, prefer_skip_nested_validation=True)
@@ -108,10 +122,9 @@ def entity_f1_score(
     >>> entity_f1_score(y_true, y_pred, average=None).round(2).tolist()  # LOC, PER
     [0.0, 0.67]
     """
-    counts = count_entities(
-        y_true, y_pred, mode=mode, scheme=scheme, sample_weight=sample_weight
+    return _score(
+        f1_score, y_true, y_pred, average, mode, scheme, sample_weight, zero_division
     )
-    return score_of("f1-score", counts, average, zero_division)
 
 
 @validate_params(_SCORE_CONSTRAINTS, prefer_skip_nested_validation=True)
@@ -175,10 +188,16 @@ def entity_precision_score(
     >>> round(entity_precision_score(y_true, y_pred), 2)
     0.33
     """
-    counts = count_entities(
-        y_true, y_pred, mode=mode, scheme=scheme, sample_weight=sample_weight
+    return _score(
+        precision_score,
+        y_true,
+        y_pred,
+        average,
+        mode,
+        scheme,
+        sample_weight,
+        zero_division,
     )
-    return score_of("precision", counts, average, zero_division)
 
 
 @validate_params(_SCORE_CONSTRAINTS, prefer_skip_nested_validation=True)
@@ -242,55 +261,138 @@ def entity_recall_score(
     >>> entity_recall_score(y_true, y_pred)
     0.5
     """
-    counts = count_entities(
-        y_true, y_pred, mode=mode, scheme=scheme, sample_weight=sample_weight
+    return _score(
+        recall_score,
+        y_true,
+        y_pred,
+        average,
+        mode,
+        scheme,
+        sample_weight,
+        zero_division,
     )
-    return score_of("recall", counts, average, zero_division)
 
 
-def _make_scorer(score: Any, metric: str) -> Any:
-    """Return a scorer with its own docstring."""
-    scorer = make_scorer(score)
-    scorer.__doc__ = f"""Score an estimator by the {metric} of its predicted entities.
+@validate_params(
+    {
+        **_CONSTRAINTS,
+        "digits": [Interval(Integral, 0, None, closed="left")],
+        "output_dict": ["boolean"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def entity_classification_report(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    mode: str = "default",
+    scheme: str = "auto",
+    sample_weight: Any = None,
+    digits: int = 2,
+    output_dict: bool = False,
+    zero_division: Any = "warn",
+) -> Any:
+    """Build a report of precision, recall and F1 of each entity type.
 
-    Pass it as ``scoring`` to cross-validation and hyper-parameter search. For other
-    options, use for example ``make_scorer({score.__name__}, average="macro")``.
+    See :func:`entity_f1_score` for the definition of a correct entity.
 
     Parameters
     ----------
-    estimator : estimator
-        Fitted estimator whose ``predict`` returns a list of tags for each text.
-    X : sequence of shape (n_texts,)
-        Input of the estimator.
     y_true : sequence of sequences of str, of shape (n_texts,)
-        The true tags.
+        The true tags: one list per text, one tag per word.
+    y_pred : sequence of sequences of str, of shape (n_texts,)
+        The predicted tags.
+    mode : {"default", "strict"}, default="default"
+        "strict" ignores entities whose tags are not valid in the scheme.
+    scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU"}, default="auto"
+        Tagging scheme; "auto" infers it from the tags.
     sample_weight : array-like of shape (n_texts,), default=None
         Sample weights, applied to the entities of each text. None: equal weights.
-    **kwargs : dict
-        Other metadata, if scikit-learn's metadata routing is enabled.
+    digits : int, default=2
+        Number of decimal places in the text report.
+    output_dict : bool, default=False
+        Return a dict instead of the text.
+    zero_division : {"warn", 0, 1}, default="warn"
+        Value of 0 divided by 0. "warn" is 0 with a warning.
 
     Returns
     -------
-    float
-        Micro average over all entity types.
+    str or dict
+        Report with one row per entity type that occurs, sorted by name ("no entity" if
+        there is none), and one per average. The dict maps row names to dicts with the
+        keys "precision", "recall", "f1-score" and "support", the number of true
+        entities.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`entity_f1_score`.
+
+    Warns
+    -----
+    UndefinedMetricWarning
+        If a score is 0 divided by 0 and `zero_division` is "warn".
 
     See Also
     --------
-    {score.__name__} : Metric function of true and predicted tags.
+    entity_f1_score : A single score; details of the parameters.
+    sklearn.metrics.classification_report : Report for class labels.
 
     Examples
     --------
-    >>> from sklearn.model_selection import cross_val_score
-    >>> from sktransformers.metrics import {_name_of(score)}
-    >>> cross_val_score(tagger, X, y, scoring={_name_of(score)})  # doctest: +SKIP
+    >>> from sktransformers.metrics import entity_classification_report
+    >>> y_true = [["B-PER", "I-PER", "O"], ["B-LOC", "O"]]
+    >>> y_pred = [["B-PER", "I-PER", "O"], ["B-PER", "B-LOC"]]
+    >>> print(entity_classification_report(y_true, y_pred))
+                  precision    recall  f1-score   support
+    <BLANKLINE>
+             LOC       0.00      0.00      0.00         1
+             PER       0.50      1.00      0.67         1
+    <BLANKLINE>
+       micro avg       0.33      0.50      0.40         2
+       macro avg       0.25      0.50      0.33         2
+    weighted avg       0.25      0.50      0.33         2
+    <BLANKLINE>
     """
-    return scorer
+    found = match_entities(y_true, y_pred, mode, scheme, sample_weight)
+    return classification_report(
+        found.true,
+        found.predicted,
+        labels=found.labels,
+        target_names=found.types or ["no entity"],
+        sample_weight=found.weights,
+        digits=digits,
+        output_dict=output_dict,
+        zero_division=zero_division,
+    )
 
 
-def _name_of(score: Any) -> str:
-    return score.__name__.removesuffix("_score")
+def _score(
+    metric: Callable[..., Any],
+    y_true: Any,
+    y_pred: Any,
+    average: str | None,
+    mode: str,
+    scheme: str,
+    sample_weight: Any,
+    zero_division: Any,
+) -> Any:
+    """Compute a metric of scikit-learn on the matched entities."""
+    found = match_entities(y_true, y_pred, mode, scheme, sample_weight)
+    if average is None and not found.types:
+        return np.empty(0)
+    return metric(
+        found.true,
+        found.predicted,
+        labels=found.labels,
+        average=average,
+        sample_weight=found.weights,
+        zero_division=zero_division,
+    )
 
 
-entity_f1 = _make_scorer(entity_f1_score, "F1 score")
-entity_precision = _make_scorer(entity_precision_score, "precision")
-entity_recall = _make_scorer(entity_recall_score, "recall")
+entity_f1 = make_documented_scorer(entity_f1_score, "F1 score of its entities")
+entity_precision = make_documented_scorer(
+    entity_precision_score, "precision of its entities"
+)
+entity_recall = make_documented_scorer(entity_recall_score, "recall of its entities")

@@ -1,13 +1,12 @@
-"""Count correct, predicted and true entities, and compute scores from the counts."""
+"""Match predicted with true entities, as class labels for scikit-learn's metrics."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.utils import check_array
+from sklearn.utils import check_consistent_length
 
+from .._compat import check_sample_weight
 from ._schemes import (
     EncodedTags,
     Spans,
@@ -18,46 +17,40 @@ from ._schemes import (
     scheme_of,
 )
 
-METRICS = ("precision", "recall", "f1-score")
-AVERAGES = ("micro", "macro", "weighted")
+_NO_ENTITY = -1  # label of the missing side of an entity without a match
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Numbers of correct, predicted and true entities of each type.
+class MatchedEntities:
+    """Class labels of all true and predicted entities.
+
+    An entity that is both true and predicted is one sample with the same label twice.
+    A missed entity has the predicted label -1, a spurious one the true label -1. The
+    last sample has both: a true negative, which the metrics of single classes ignore.
 
     Attributes
     ----------
     types : list of str
         Sorted names of the entity types that occur.
-    correct, predicted, actual : ndarray of shape (n_types,)
-        Entities in both `y_true` and `y_pred`, in `y_pred`, and in `y_true`. Integers,
-        or floats with sample weights.
+    labels : ndarray of int
+        Class label of each type; a single unused label if there is no entity.
+    true, predicted : ndarray of shape (n_samples,)
+        Class labels.
+    weights : ndarray of shape (n_samples,) or None
+        Sample weights.
     """
 
     types: list[str]
-    correct: np.ndarray
+    labels: np.ndarray
+    true: np.ndarray
     predicted: np.ndarray
-    actual: np.ndarray
-
-    def total(self) -> "Counts":
-        """Return the sum over all types, as the counts of a single type."""
-        sums = [counts.sum(keepdims=True) for counts in self._arrays()]
-        return Counts(["any"], *sums)
-
-    def of(self, types: np.ndarray) -> "Counts":
-        """Return the counts of the types with the given indices."""
-        names = [self.types[i] for i in types]
-        return Counts(names, *(counts[types] for counts in self._arrays()))
-
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.correct, self.predicted, self.actual
+    weights: np.ndarray | None
 
 
-def count_entities(
-    y_true: Any, y_pred: Any, *, mode: str, scheme: str, sample_weight: Any
-) -> Counts:
-    """Count the correct, predicted and true entities of tag lists.
+def match_entities(
+    y_true: Any, y_pred: Any, mode: str, scheme: str, sample_weight: Any
+) -> MatchedEntities:
+    """Match the entities of predicted tag lists with those of true ones.
 
     Parameters
     ----------
@@ -72,8 +65,8 @@ def count_entities(
 
     Returns
     -------
-    Counts
-        Counts of the types that occur in `y_true` or `y_pred`.
+    MatchedEntities
+        Class labels for the metrics of scikit-learn.
 
     Raises
     ------
@@ -83,48 +76,47 @@ def count_entities(
     true, pred = encode_tags(y_true, "y_true"), encode_tags(y_pred, "y_pred")
     _require_same_words(true, pred)
     both = _concatenate(true, pred)
-    if scheme == "auto":
-        table = TagTable(both.classes, _detect(true, pred, both, mode))
-    else:
-        table = TagTable(both.classes, scheme)
-    strict = mode == "strict"
+    inferred = _detect(true, pred, both, mode) if scheme == "auto" else scheme
+    table, strict = TagTable(both.classes, inferred), mode == "strict"
     n_words, offsets = len(true.codes), true.offsets
     actual = find_entities(both.codes[:n_words], offsets, table, strict=strict)
     predicted = find_entities(both.codes[n_words:], offsets, table, strict=strict)
-    n_types, longest = len(table.types), int(np.diff(offsets).max(initial=0))
-    is_correct = np.isin(
-        _keys(actual, offsets, longest, n_types),
-        _keys(predicted, offsets, longest, n_types),
-        assume_unique=True,
+    actual_keys, predicted_keys = (
+        _keys(spans, offsets, len(table.types)) for spans in (actual, predicted)
     )
-    weights = _check_weights(sample_weight, len(offsets) - 1)
-
-    def count(spans: Spans, chosen: Any = slice(None)) -> np.ndarray:
-        return np.bincount(
-            spans.type[chosen],
-            weights=None if weights is None else weights[spans.text[chosen]],
-            minlength=n_types,
-        )
-
-    counts = Counts(
-        table.types, count(actual, is_correct), count(predicted), count(actual)
+    is_missed = ~np.isin(actual_keys, predicted_keys, assume_unique=True)
+    spurious = ~np.isin(predicted_keys, actual_keys, assume_unique=True)
+    weights = None
+    if sample_weight is not None:
+        by_text = check_sample_weight(sample_weight, offsets[1:])
+        texts = np.concatenate([actual.text, predicted.text[spurious]])
+        weights = np.append(by_text[texts], 1.0)
+    codes = np.union1d(actual.type, predicted.type)
+    none = np.full(spurious.sum() + 1, _NO_ENTITY)
+    return MatchedEntities(
+        types=[table.types[code] for code in codes],
+        labels=codes if len(codes) else np.array([0]),
+        true=np.concatenate([actual.type, none]),
+        predicted=np.concatenate(
+            [
+                np.where(is_missed, _NO_ENTITY, actual.type),
+                predicted.type[spurious],
+                none[:1],
+            ]
+        ),
+        weights=weights,
     )
-    return counts.of(np.union1d(actual.type, predicted.type))
 
 
-def _keys(spans: Spans, offsets: np.ndarray, longest: int, n_types: int) -> np.ndarray:
+def _keys(spans: Spans, offsets: np.ndarray, n_types: int) -> np.ndarray:
     """Return a key per entity, unique for its words and type."""
     first, length = offsets[spans.text] + spans.start, spans.end - spans.start
-    return (first * (longest + 1) + length) * n_types + spans.type
+    return (first * (offsets[-1] + 1) + length) * n_types + spans.type
 
 
 def _require_same_words(true: EncodedTags, pred: EncodedTags) -> None:
     n_true, n_pred = np.diff(true.offsets), np.diff(pred.offsets)
-    if len(n_true) != len(n_pred):
-        raise ValueError(
-            "y_true and y_pred must hold the tags of the same texts. Got "
-            f"{len(n_true)} texts in y_true, but {len(n_pred)} in y_pred."
-        )
+    check_consistent_length(n_true, n_pred)
     if (n_true != n_pred).any():
         row = int((n_true != n_pred).argmax())
         raise ValueError(
@@ -165,76 +157,3 @@ def _detect(
     if scheme == "IO" and any(tag[0] == "B" for tag in pred.classes if tag):
         return "IOB1"  # in IO and IOB1, an entity may begin with "I"
     return scheme
-
-
-def _check_weights(sample_weight: Any, n_texts: int) -> np.ndarray | None:
-    if sample_weight is None:
-        return None
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weights.shape != (n_texts,):
-        raise ValueError(
-            f"sample_weight must hold a number for each of the {n_texts} texts. Got an "
-            f"array of shape {weights.shape} instead."
-        )
-    return weights
-
-
-_MISSING = {
-    "precision": "y_pred has no entity",
-    "recall": "y_true has no entity",
-    "f1-score": "neither y_true nor y_pred has an entity",
-}
-
-
-def score_of(
-    metric: str, counts: Counts, average: str | None, zero_division: Any
-) -> Any:
-    """Compute precision, recall or F1 from counts.
-
-    Parameters
-    ----------
-    metric : {"precision", "recall", "f1-score"}
-        Metric to compute.
-    counts : Counts
-        Numbers of entities of each type.
-    average : {"micro", "macro", "weighted"} or None
-        Averaging over the entity types.
-    zero_division : {"warn", 0, 1}
-        Value of 0 divided by 0; "warn" is 0 with a warning.
-
-    Returns
-    -------
-    float or ndarray of shape (n_types,)
-        Average score, or the score of each type if `average` is None.
-
-    Warns
-    -----
-    UndefinedMetricWarning
-        If a score is 0 divided by 0. The stack level is that of the public function.
-    """
-    weights = counts.actual if average == "weighted" else np.ones(len(counts.types))
-    if average == "micro" or (average is not None and weights.sum() == 0):
-        counts, weights = counts.total(), np.ones(1)
-    numerator, denominator = {
-        "precision": (counts.correct, counts.predicted),
-        "recall": (counts.correct, counts.actual),
-        "f1-score": (2 * counts.correct, counts.predicted + counts.actual),
-    }[metric]
-    is_defined = denominator != 0
-    if zero_division == "warn" and not is_defined.all():
-        names = [
-            t for t, known in zip(counts.types, is_defined, strict=True) if not known
-        ]
-        warnings.warn(
-            f"The {metric} is undefined and set to 0, as {_MISSING[metric]} of "
-            f"{'any type' if names == ['any'] else f'the types {names}'}. Choose its "
-            "value with zero_division=0 or 1.",
-            UndefinedMetricWarning,
-            stacklevel=4,
-        )
-    undefined = 0.0 if zero_division == "warn" else float(zero_division)
-    scores = np.full(len(denominator), undefined)
-    np.divide(numerator, denominator, out=scores, where=is_defined)
-    return scores if average is None else float(np.average(scores, weights=weights))

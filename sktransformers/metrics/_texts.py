@@ -4,11 +4,11 @@ import unicodedata
 from typing import Any
 
 import regex
-from sklearn.metrics import make_scorer
 
 from .._compat import StrOptions, validate_params
 from .._text.inputs import describe, read_column
 from ..exceptions import TextTypeError, TextValueError
+from ._scorers import make_documented_scorer
 
 # Tokenizers of sacrebleu that do not download a model.
 _TOKENIZERS = {"13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"}
@@ -313,45 +313,6 @@ def _n_common(first: list[str], second: list[str]) -> int:
     return len(long) - row.bit_count()
 
 
-def _make_scorer(score: Any, metric: str) -> Any:
-    """Return a scorer with its own docstring."""
-    name = score.__name__.removesuffix("_score")
-    scorer = make_scorer(score)
-    scorer.__doc__ = f"""Score an estimator by the {metric} of its generated texts.
-
-    Pass it as ``scoring`` to cross-validation and hyper-parameter search.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted estimator whose ``predict`` returns a str for each text.
-    X : sequence of shape (n_texts,)
-        Input of the estimator.
-    y_true : list, array or Series of str, of shape (n_texts,)
-        Reference texts.
-    sample_weight : None, default=None
-        Not supported by :func:`{score.__name__}`; must be None.
-    **kwargs : dict
-        Other metadata, if scikit-learn's metadata routing is enabled.
-
-    Returns
-    -------
-    float
-        Score between 0 and 1 (best).
-
-    See Also
-    --------
-    {score.__name__} : Metric function of reference and generated texts.
-
-    Examples
-    --------
-    >>> from sklearn.model_selection import cross_val_score
-    >>> from sktransformers.metrics import {name}
-    >>> cross_val_score(generator, X, y, scoring={name})  # doctest: +SKIP
-    """
-    return scorer
-
-
-chrf = _make_scorer(chrf_score, "chrF")
-bleu = _make_scorer(bleu_score, "BLEU")
-rouge_l = _make_scorer(rouge_l_score, "ROUGE-L")
+chrf = make_documented_scorer(chrf_score, "chrF of its generated texts")
+bleu = make_documented_scorer(bleu_score, "BLEU of its generated texts")
+rouge_l = make_documented_scorer(rouge_l_score, "ROUGE-L of its generated texts")
