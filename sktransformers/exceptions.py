@@ -51,7 +51,7 @@ class HeadMismatchError(SktransformersError, ValueError):
 
 
 class DivergenceError(SktransformersError, ArithmeticError):
-    """Raised if the training loss becomes infinite or NaN."""
+    """Raised if a training loss or the outputs of a model are infinite or NaN."""
 
 
 class OutOfMemoryError(SktransformersError, MemoryError):

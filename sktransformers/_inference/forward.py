@@ -10,6 +10,7 @@ from torch import nn
 
 from .._compat import parameter_version
 from .._hardware.devices import DTYPES, autocast, trim_heap
+from ..exceptions import DivergenceError
 
 Inputs = dict[str, torch.Tensor]
 
@@ -90,6 +91,11 @@ def run(
     -------
     ndarray of shape (n_rows, n_outputs)
         Outputs in input order, float32 (float64 if the model's outputs are).
+
+    Raises
+    ------
+    DivergenceError
+        If an output is infinite or NaN, from which a label could still be selected.
     """
     results: np.ndarray | None = None
     with torch.inference_mode(), autocast(device, precision):
@@ -98,6 +104,12 @@ def run(
             if output.dtype != torch.float64:
                 output = output.float()
             values = output.cpu().numpy()
+            if not np.isfinite(values).all():
+                raise DivergenceError(
+                    "The model's outputs are infinite or NaN. In half precision its "
+                    "numbers may overflow: pass inference_precision=None. Otherwise "
+                    "its weights are damaged, or diverged in training."
+                )
             if results is None:
                 results = np.empty((n_rows, *values.shape[1:]), dtype=values.dtype)
             results[rows] = values

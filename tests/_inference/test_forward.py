@@ -7,6 +7,7 @@ from tiny_models import assert_close
 from toy_model import Toy, make_data
 
 from sktransformers._inference import forward as inference
+from sktransformers.exceptions import DivergenceError
 
 CPU = torch.device("cpu")
 
@@ -61,3 +62,11 @@ def test_predictions_in_lower_precision_are_float32():
     exact = model(x).detach().numpy()
     assert not np.array_equal(results, exact)
     np.testing.assert_allclose(results, exact, atol=0.05)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite_are_no_predictions(value):
+    outputs = torch.tensor([[0.0, 1.0], [value, 1.0]])  # argmax would give a label
+    batches = [(np.array([row]), {"x": outputs[[row]]}) for row in range(2)]
+    with pytest.raises(DivergenceError, match=r"infinite or NaN.*inference_precision"):
+        inference.run(lambda x: x, batches, 2, device=CPU, precision="float32")
