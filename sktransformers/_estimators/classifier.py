@@ -452,6 +452,26 @@ class TransformerClassifier(ClassifierMixin, EmbeddingEstimator):
         outputs = self._outputs(X)
         return self._task.decision(outputs)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Compute the accuracy; for multilabel y, the subset accuracy.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,), pairs or DataFrame
+            Same as for ``fit``.
+        y : array-like of shape (n_texts,) or indicator of shape (n_texts, n_labels)
+            True labels, in any type that ``fit`` supports.
+        sample_weight : array-like of shape (n_texts,), default=None
+            Weight of each text.
+
+        Returns
+        -------
+        float
+            Fraction of the texts with the correct label.
+        """
+        # Metrics reject types that fit supports, such as integers of object dtype.
+        return super().score(X, check_classification_y(y), sample_weight)
+
     @property
     def classes_(self) -> np.ndarray:
         """The class labels, sorted."""

@@ -8,8 +8,9 @@ import numpy as np
 def to_array(y: Any) -> np.ndarray:
     """Convert y to an array; values of extension dtypes become plain objects."""
     dtype = getattr(y, "dtype", None)
-    if hasattr(y, "to_list") and not isinstance(dtype, np.dtype):
-        # Categorical, string, Int64 or polars, which has no tolist.
+    is_extension = hasattr(y, "to_list") and not isinstance(dtype, np.dtype)
+    if is_extension or getattr(dtype, "kind", "") == "T":
+        # Categorical, string, Int64, numpy's StringDType, or polars without tolist.
         values = y.tolist() if hasattr(y, "tolist") else y.to_list()
         return _compact(np.array(values, dtype=object))
     if isinstance(y, (list, tuple)) and any(isinstance(label, str) for label in y):

@@ -46,6 +46,9 @@ def y(sentences):
         ("neg", "pos", lambda y: pd.Series(y, dtype="string"), "<U3"),
         (1, 2, lambda y: pd.Series(y, dtype="Int64", index=range(64, 0, -1)), np.int64),
         ("neg", "pos", lambda y: pl.Series(y), "<U3"),
+        ("neg", "pos", lambda y: np.array(y, np.dtypes.StringDType()), "<U3"),
+        (1, 2, lambda y: np.array(y, dtype=object), np.int64),
+        (False, True, lambda y: pd.Series(y, dtype=object), np.bool_),
     ],
 )
 def test_labels_of_every_kind(negative, positive, wrap, dtype, tiny_classifier, X, y):
