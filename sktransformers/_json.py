@@ -1,19 +1,36 @@
-"""Lossless conversion of parameters and labels to JSON and back."""
+"""JSON files with a schema, and values that JSON lacks: tuples, arrays, NaN."""
 
+import functools
 import json
 import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
+import msgspec
 import numpy as np
 
 from .exceptions import ModelFormatError
 
-_SCALARS = (type(None), bool, int, float, str)
+T = TypeVar("T")
+
+_TYPE = "__type__"  # marks an object that encodes a value of another type
+_MAKERS: dict[str, Any] = {"float": float, "tuple": tuple, "dict": dict}
+_SCALARS = (bool, int, float, str)
 _LABEL_DTYPE = re.compile(r"\|O|\|b1|[<>|][iu][1248]|[<>]f[248]|[<>]U\d{1,6}")
-_LABEL_TYPES = {"O": (bool, int, float, str), "b": bool, "U": str, "f": float}
+
+
+class Schema(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Base class of the schemas: every field is required and no other is allowed."""
+
+
+class _Typed(Schema, rename={"kind": _TYPE}):
+    """Object that encodes a value of a type that JSON lacks."""
+
+    kind: str
+    value: Any
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -21,13 +38,15 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(_canonical(value), encoding="utf-8", newline="\n")
 
 
-def read_json(path: Path, *, canonical: bool = False) -> Any:
+def read_json(path: Path, kind: type[T], *, canonical: bool = False) -> T:
     """Read a JSON file.
 
     Parameters
     ----------
     path : Path
         The file.
+    kind : type
+        Type of the content, such as a :class:`Schema`.
     canonical : bool, default=False
         Whether to require exactly the bytes that :func:`write_json` writes.
 
@@ -39,8 +58,8 @@ def read_json(path: Path, *, canonical: bool = False) -> Any:
     Raises
     ------
     ModelFormatError
-        If the file is missing, is not valid JSON or, with ``canonical=True``, was
-        changed.
+        If the file is missing, is not valid JSON, does not match the type or, with
+        ``canonical=True``, was changed.
     """
     try:
         text = path.read_bytes().decode("utf-8")
@@ -50,7 +69,7 @@ def read_json(path: Path, *, canonical: bool = False) -> Any:
         raise ModelFormatError(f"{path} cannot be read: {error}") from error
     if is_changed:
         raise ModelFormatError(f"{path} was changed after it was written.")
-    return value
+    return convert(value, kind, path)
 
 
 def _canonical(value: Any) -> str:
@@ -64,47 +83,49 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return mapping
 
 
-def require_keys(mapping: Any, keys: set[str], where: object) -> None:
-    """Raise ModelFormatError unless a mapping has exactly the given keys.
-
-    Parameters
-    ----------
-    mapping : object
-        Value decoded from JSON.
-    keys : set of str
-        Required keys.
-    where : object
-        Location for the error message.
-    """
-    if not isinstance(mapping, dict):
-        raise ModelFormatError(f"{where}: expected an object with {sorted(keys)}.")
-    missing, unexpected = keys - mapping.keys(), mapping.keys() - keys
-    if missing or unexpected:
-        raise ModelFormatError(
-            f"{where}: keys are missing ({sorted(missing)}) or unexpected "
-            f"({sorted(unexpected)}). It was changed, or saved by another version of "
-            "sktransformers."
-        )
-
-
-def require_type(value: Any, kinds: Any, where: object) -> Any:
-    """Return a value from JSON if it has one of the types; a bool is not an int."""
-    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
-    if type(value) not in kinds:
-        names = " or ".join(kind.__name__ for kind in kinds)
-        raise ModelFormatError(f"{where} must be {names}. Got {value!r:.80}.")
-    return value
-
-
-def encode_value(value: Any, name: str) -> Any:
-    """Encode a parameter as JSON; types that JSON lacks become tagged objects.
+def convert(value: Any, kind: type[T], where: object) -> T:
+    """Convert decoded JSON to a type; raise ModelFormatError if it does not match.
 
     Parameters
     ----------
     value : object
-        A scalar or path, or a list, tuple or dict of them.
+        Value decoded from JSON.
+    kind : type
+        Type that msgspec supports, such as a :class:`Schema`.
+    where : object
+        Location for the error message, which adds the path inside the value.
+
+    Returns
+    -------
+    object
+        Value of this type.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise ModelFormatError(
+            f"{where}: {error}. It was changed, or saved by another version of "
+            "sktransformers."
+        ) from error
+
+
+@functools.cache
+def schema_of(constructor: Callable[..., Any]) -> type[msgspec.Struct]:
+    """Return the schema of a constructor's parameters, which must be annotated."""
+    types = get_type_hints(constructor)
+    types.pop("return", None)
+    return msgspec.defstruct("Parameters", types.items(), bases=(Schema,), kw_only=True)
+
+
+def encode(value: Any, name: str = "") -> Any:
+    """Encode a value as JSON; types that JSON lacks become objects that name the type.
+
+    Parameters
+    ----------
+    value : object
+        A scalar, path or array of labels, or a list, tuple, dict or schema of them.
     name : str
-        Name of the parameter, for the error message.
+        Name of the value, for the error message. By default, the key in the dict.
 
     Returns
     -------
@@ -121,106 +142,86 @@ def encode_value(value: Any, name: str) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        return {"float": str(value)}
-    if isinstance(value, _SCALARS):
+        return {_TYPE: "float", "value": str(value)}
+    if value is None or isinstance(value, _SCALARS):
         return value
     if isinstance(value, list):
-        return [encode_value(item, name) for item in value]
+        return [encode(item, name) for item in value]
     if isinstance(value, tuple):
-        return {"tuple": [encode_value(item, name) for item in value]}
+        return {_TYPE: "tuple", "value": [encode(item, name) for item in value]}
+    if isinstance(value, np.ndarray):
+        return {_TYPE: value.dtype.str, "value": _encode_labels(value)}
+    if isinstance(value, msgspec.Struct):
+        return {k: encode(v) for k, v in msgspec.structs.asdict(value).items()}
     if isinstance(value, dict):
-        pairs = value.items()
-        return {"dict": [[encode_value(v, name) for v in pair] for pair in pairs]}
+        pairs = [(k, encode(v, name or str(k))) for k, v in value.items()]
+        if all(type(key) is str and key != _TYPE for key in value):
+            return dict(pairs)
+        return {_TYPE: "dict", "value": [[encode(k, name), v] for k, v in pairs]}
     raise ModelFormatError(
         f"{name}={value!r:.80} cannot be saved as JSON, which supports None, numbers, "
         f"strings and lists of them. Set another value first: set_params({name}=None)."
     )
 
 
-def decode_value(value: Any, where: object) -> Any:
-    """Decode a value that :func:`encode_value` returned."""
-    if isinstance(value, list):
-        return [decode_value(item, where) for item in value]
-    if not isinstance(value, dict):
-        return value
-    match list(value.items()):
-        case [("float", ("nan" | "inf" | "-inf") as name)]:
-            return float(name)
-        case [("tuple", list(items))]:
-            return tuple(decode_value(item, where) for item in items)
-        case [("dict", list(pairs))] if all(_is_pair(pair) for pair in pairs):
-            return {k: decode_value(v, where) for k, v in pairs}
-    raise ModelFormatError(f"{where}: {value!r:.80} cannot be decoded.")
-
-
-def _is_pair(pair: Any) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], _SCALARS)
-
-
-def encode_labels(labels: np.ndarray) -> dict[str, Any]:
-    """Encode class labels as JSON, with their dtype.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n_classes,)
-        Labels of type str, bool, int or float, with this dtype or dtype object.
-
-    Returns
-    -------
-    dict
-        Value that can be written as JSON, with the keys "dtype" and "values".
-
-    Raises
-    ------
-    ModelFormatError
-        If the labels have another type.
-    """
+def _encode_labels(labels: np.ndarray) -> list[Any]:
     values = [v.item() if isinstance(v, np.generic) else v for v in labels.tolist()]
-    dtype = labels.dtype.str
-    is_plain = all(type(value) in (bool, int, float, str) for value in values)
-    if not _LABEL_DTYPE.fullmatch(dtype) or not is_plain:
+    if not _LABEL_DTYPE.fullmatch(labels.dtype.str) or not _are_plain(values):
         raise ModelFormatError(
             f"Labels such as {values[0]!r:.80}, of dtype {labels.dtype}, cannot be "
             "saved. Fit with labels of type str, bool, int or float."
         )
-    return {"dtype": dtype, "values": values}
+    return values
 
 
-def decode_labels(value: Any, where: object) -> np.ndarray:
-    """Decode labels that :func:`encode_labels` returned.
+def decode(value: Any, where: object) -> Any:
+    """Decode a value that :func:`encode` returned, except that schemas become dicts.
 
     Parameters
     ----------
     value : object
         Value decoded from JSON.
     where : object
-        Location for error messages.
+        Location for the error message.
 
     Returns
     -------
-    ndarray of shape (n_classes,)
-        Labels with their original dtype.
+    object
+        The value before :func:`encode`.
 
     Raises
     ------
     ModelFormatError
-        If the dtype is not supported, or does not match the values.
+        If an object that names a type does not contain a value of this type.
     """
-    require_keys(value, {"dtype", "values"}, where)
-    dtype, values = value["dtype"], require_type(value["values"], list, where)
-    if not (isinstance(dtype, str) and _LABEL_DTYPE.fullmatch(dtype)):
-        raise ModelFormatError(f"{where}: unsupported label dtype {dtype!r:.80}.")
-    kinds = _LABEL_TYPES.get(dtype[1], int)
-    for item in values:
-        require_type(item, kinds, where)
+    if isinstance(value, list):
+        return [decode(item, where) for item in value]
+    if not isinstance(value, dict):
+        return value
+    decoded = {key: decode(item, where) for key, item in value.items()}
+    if _TYPE not in decoded:
+        return decoded
+    found = convert(decoded, _Typed, where)
+    make = _MAKERS.get(found.kind) or functools.partial(_decode_labels, found.kind)
     try:
-        labels = np.array(values, dtype=dtype)
-    except (OverflowError, ValueError, MemoryError) as error:
-        raise ModelFormatError(
-            f"{where}: invalid labels for {dtype}: {error}"
-        ) from error
-    if labels.tolist() != values:
-        raise ModelFormatError(
-            f"{where}: the labels are not exactly representable as {dtype}."
-        )
+        return make(found.value)
+    except (TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise ModelFormatError(f"{where}: {value!r:.80}: {error}") from error
+
+
+def _decode_labels(dtype: str, values: Any) -> np.ndarray:
+    if not _LABEL_DTYPE.fullmatch(dtype):
+        raise ValueError(f"unsupported label dtype {dtype}")
+    labels = np.array(values, dtype=dtype)
+    found = labels.tolist()
+    if _with_types(found) != _with_types(values) or not _are_plain(found):
+        raise ValueError(f"the values are not exactly representable as {dtype}")
     return labels
+
+
+def _with_types(values: list[Any]) -> list[tuple[type, Any]]:
+    return [(type(value), value) for value in values]  # True == 1 == 1.0
+
+
+def _are_plain(values: list[Any]) -> bool:
+    return all(type(value) in _SCALARS for value in values)

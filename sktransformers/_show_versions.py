@@ -9,6 +9,7 @@ from ._version import __version__
 _REQUIRED = (
     "huggingface-hub",
     "joblib",
+    "msgspec",
     "numpy",
     "pandas",
     "regex",

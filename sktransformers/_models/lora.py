@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from .._json import Schema
 from ..exceptions import ModelFormatError
 from .files import quiet
 from .weights import hash_tensors
@@ -20,8 +21,7 @@ from .weights import hash_tensors
 _FINGERPRINTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True)
-class AdapterSettings:
+class AdapterSettings(Schema):
     """Configuration of a LoRA adapter.
 
     Attributes
@@ -40,7 +40,7 @@ class AdapterSettings:
     rank: int
     alpha: float
     dropout: float
-    target_modules: Any
+    target_modules: str | list[str] | None
 
 
 @dataclass(frozen=True)

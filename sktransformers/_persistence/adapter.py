@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
+from .._hardware.devices import weights_dtype
 from .._json import write_json
 from .._models.generative import load_generative
 from .._models.heads import build
@@ -16,11 +16,14 @@ from .._models.lora import (
     AdapterState,
     adapter_state,
     fingerprint,
+    has_adapter,
     require_peft,
     restore_adapter,
 )
+from .._tasks import Task
 from ..exceptions import ModelFormatError
-from .weights import HEAD, read_tensors, write_tensors
+from .state import Adapter
+from .weights import HEAD, ModelDescription, read_tensors, write_tensors
 
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -29,23 +32,26 @@ _MODEL_KEY = re.compile(r"(\.lora_\w+)\.default\b")
 _TASKS = {"SequenceClassification": "SEQ_CLS", "TokenClassification": "TOKEN_CLS"}
 
 
-def describe_base(estimator: Any) -> dict[str, str]:
-    """Compute the hashes of the base model of an adapter.
+def describe_adapter(estimator: Any) -> Adapter | None:
+    """Describe the adapter of an estimator.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted estimator with an adapter.
+        Fitted estimator.
 
     Returns
     -------
-    dict of str to str
-        Hashes of the frozen weights and of the vocabulary of the tokenizer.
+    Adapter or None
+        Description to save, or None if the model has no adapter.
     """
-    return {
-        "weights_hash": fingerprint(estimator.model_),
-        "vocabulary_hash": _hash_vocabulary(estimator.tokenizer_),
-    }
+    if not has_adapter(estimator.model_):
+        return None
+    return Adapter(
+        settings=estimator._adapter,
+        weights_hash=fingerprint(estimator.model_),
+        vocabulary_hash=_hash_vocabulary(estimator.tokenizer_),
+    )
 
 
 def write_adapter(folder: Path, estimator: Any) -> None:
@@ -73,9 +79,9 @@ def write_adapter(folder: Path, estimator: Any) -> None:
 def read_adapter(
     folder: Path,
     checkpoint: Any,
-    description: dict[str, Any],
-    state: Any,
-    dtype: torch.dtype,
+    adapter: Adapter,
+    description: ModelDescription,
+    task: Task,
 ) -> Any:
     """Load an adapter into the base model that it was trained with.
 
@@ -85,12 +91,12 @@ def read_adapter(
         Directory of the adapter.
     checkpoint : PretrainedCheckpoint
         The base model.
-    description : dict
-        Description of the model, from ``describe_model``.
-    state : State
-        State of the estimator.
-    dtype : torch.dtype
-        Data type of the weights.
+    adapter : Adapter
+        Description of the adapter.
+    description : ModelDescription
+        Description of the model.
+    task : Task
+        Task of the estimator.
 
     Returns
     -------
@@ -103,22 +109,22 @@ def read_adapter(
         If the base model or its tokenizer has changed, or does not match the adapter.
     """
     require_peft()
-    if _hash_vocabulary(checkpoint.tokenizer) != state.base["vocabulary_hash"]:
+    if _hash_vocabulary(checkpoint.tokenizer) != adapter.vocabulary_hash:
         raise ModelFormatError(
             f"{folder}: the adapter was trained with another tokenizer than "
             f"{checkpoint.name!r} has now. Provide the same version of the model."
         )
     model: Any
-    if description["kind"] == "language":
+    dtype = weights_dtype(description.dtype)
+    if description.kind == "language":
         model = LanguageModel(load_generative(checkpoint, dtype))
     else:
-        pooling = description["pooling"] or "head"
         model = build(
             checkpoint,
-            n_outputs=state.task.n_outputs,
-            pooling=pooling,
+            n_outputs=task.n_outputs,
+            pooling=description.pooling or "head",
             dtype=dtype,
-            head=state.task.head,
+            head=task.head or "",
         )
     tensors = {
         _name_from_peft(n, model): t for n, t in read_tensors(folder / ADAPTER).items()
@@ -126,9 +132,9 @@ def read_adapter(
     if model.has_new_head:
         head = read_tensors(folder / HEAD)
         tensors |= {f"head.{name}": tensor for name, tensor in head.items()}
-    settings = state.attributes["_adapter"]
-    restore_adapter(model, AdapterState(settings, tensors, state.base["weights_hash"]))
-    expected = adapter_state(model, settings).tensors.keys()
+    state = AdapterState(adapter.settings, tensors, adapter.weights_hash)
+    restore_adapter(model, state)
+    expected = adapter_state(model, adapter.settings).tensors.keys()
     if tensors.keys() != expected:
         raise ModelFormatError(
             f"{folder / ADAPTER}: weights are missing "

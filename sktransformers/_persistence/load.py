@@ -1,18 +1,20 @@
 """Load a fitted estimator from a directory."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
+
 from .._compat import validate_parameters
-from .._hardware import devices as hardware
-from .._json import read_json
 from .._models.files import name_model
 from .._models.loading import find_checkpoint, read_folder
+from .._tasks import Task
 from .._text.prompt_format import PromptFormat
 from ..exceptions import ModelFormatError
 from .adapter import ADAPTER, ADAPTER_CONFIG, read_adapter
-from .state import STATE, State, read_state
+from .state import STATE, State, read_state, read_task
 from .weights import (
     CONFIG,
     HEAD,
@@ -20,6 +22,7 @@ from .weights import (
     MODULES,
     POOLING,
     WEIGHTS,
+    ModelDescription,
     check_description,
     read_model,
     require_clean_settings,
@@ -50,35 +53,39 @@ def read_estimator(cls: Any, folder: Path, names: set[str]) -> Any:
         If a file or one of its values is missing, unexpected or damaged.
     """
     where = folder / STATE
-    state = read_state(read_json(where), cls, where)
-    description = state.model
+    state = read_state(where, cls)
     estimator = _make_estimator(cls, state, where)
-    task = state.task
-    check_description(description, task, where)
-    _require_files(folder, names, description, has_scale=task.units is not None)
+    task = read_task(state, where)
+    check_description(state.model, task, where)
+    name, revision = state.fitted._checkpoint_name
+    adapter = state.adapter
+    _require_files(folder, names, state.model, task, is_adapter=adapter is not None)
     require_clean_settings(folder)
-    if description["has_adapter"]:
-        checkpoint = find_checkpoint(state.base["name"], state.base["revision"])
-        dtype = hardware.weights_dtype(description["dtype"])
-        model = read_adapter(folder, checkpoint, description, state, dtype)
+    if adapter is not None:
+        checkpoint = find_checkpoint(name, revision)
+        model = read_adapter(folder, checkpoint, adapter, state.model, task)
     else:
         # The name used in fit, so that pickles contain no local paths.
-        name = state.base["name"]
         try:
             checkpoint = read_folder(name, str(folder))
         except ModelFormatError as error:
             raise ModelFormatError(f"{folder}: {error}") from error
-        model = read_model(folder, checkpoint.config, description, task)
+        model = read_model(folder, checkpoint.config, state.model, task)
         name_model(model, name)
         if MODULES in names:
             require_pooling(folder, model)
     model.name_labels(task.label_names())
-    tokenizer = _set_languages(checkpoint.tokenizer, state.languages)
-    estimator.__dict__.update(state.attributes, model_=model, tokenizer_=tokenizer)
+    tokenizer = _set_languages(checkpoint.tokenizer, state.languages, where)
+    estimator.__dict__.update(
+        {k: v for k, v in asdict(state.fitted).items() if v is not None},
+        _adapter=adapter and adapter.settings,
+        _task=task,
+        model_=model,
+        tokenizer_=tokenizer,
+    )
     if state.prompt_format is not None:
-        estimator._prompt_format = PromptFormat(
-            tokenizer=tokenizer, **state.prompt_format
-        )
+        fields = asdict(state.prompt_format)
+        estimator._prompt_format = PromptFormat(tokenizer=tokenizer, **fields)
     return estimator
 
 
@@ -94,7 +101,12 @@ def _make_estimator(cls: Any, state: State, where: Path) -> Any:
 
 
 def _require_files(
-    folder: Path, names: set[str], description: dict[str, Any], *, has_scale: bool
+    folder: Path,
+    names: set[str],
+    model: ModelDescription,
+    task: Task,
+    *,
+    is_adapter: bool,
 ) -> None:
     """Require exactly the files of this kind of model."""
     all_kinds = {
@@ -107,13 +119,13 @@ def _require_files(
         POOLING,
         LENGTH,
     }
-    is_pooled, is_adapter = description["kind"] == "pooled", description["has_adapter"]
+    is_pooled = model.kind == "pooled"
     needed = {WEIGHTS, CONFIG, "tokenizer_config.json"}
     if is_adapter:
         needed = {ADAPTER, ADAPTER_CONFIG}
-    if is_pooled or (has_scale and not is_adapter):
+    if is_pooled or (task.units is not None and not is_adapter):
         needed |= {HEAD}
-    if is_pooled and not is_adapter and description["pooling"] != "positions":
+    if is_pooled and not is_adapter and not task.predicts_words:
         needed |= {MODULES, POOLING, LENGTH}
     for name in sorted(needed - names):
         raise ModelFormatError(f"{folder / name} is missing.")
@@ -123,7 +135,7 @@ def _require_files(
         )
 
 
-def _set_languages(tokenizer: Any, languages: dict[str, str]) -> Any:
+def _set_languages(tokenizer: Any, languages: Mapping[Any, str], where: Path) -> Any:
     """Return a tokenizer with the languages set as in fit."""
     changed = {k: v for k, v in languages.items() if getattr(tokenizer, k, None) != v}
     if not changed:
@@ -132,7 +144,7 @@ def _set_languages(tokenizer: Any, languages: dict[str, str]) -> Any:
     for name, value in changed.items():
         if not hasattr(tokenizer, name):
             raise ModelFormatError(
-                f"The tokenizer has no attribute {name} to set to {value!r}."
+                f"{where}: the tokenizer has no attribute {name} to set to {value!r}."
             )
         setattr(tokenizer, name, value)
     return tokenizer

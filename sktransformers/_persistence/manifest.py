@@ -9,21 +9,33 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from .._json import read_json, require_keys, write_json
+from .._json import Schema, encode, read_json, write_json
 from ..exceptions import ModelFormatError
 
 MANIFEST = "MANIFEST.json"
 CARD = "README.md"  # may be edited by users: neither listed nor read
-_FORMAT = 1
-
 _SUFFIXES = (
     *(".json", ".txt", ".model", ".spm", ".jinja", ".tiktoken", ".codes", ".bpe"),
     *(".safetensors", ".md"),
 )
 _SAFE_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 _WEIGHTS = {"model.safetensors", "head.safetensors", "adapter_model.safetensors"}
+
+
+class File(Schema):
+    """Size in bytes and hash of a file."""
+
+    size: int
+    sha256: str
+
+
+class Manifest(Schema):
+    """Content of MANIFEST.json."""
+
+    format: Literal[1]
+    files: dict[str, File]
 
 
 def write_manifest(folder: Path) -> None:
@@ -45,8 +57,8 @@ def write_manifest(folder: Path) -> None:
         if name == CARD:
             continue
         path = folder / name
-        files[name] = {"size": path.stat().st_size, "sha256": _hash(path)}
-    write_json(folder / MANIFEST, {"format": _FORMAT, "files": files})
+        files[name] = File(size=path.stat().st_size, sha256=_hash(path))
+    write_json(folder / MANIFEST, encode(Manifest(format=1, files=files)))
 
 
 def check_manifest(folder: Path, roots: tuple[Path, ...] = ()) -> set[str]:
@@ -86,7 +98,7 @@ def check_manifest(folder: Path, roots: tuple[Path, ...] = ()) -> set[str]:
     return set(files)
 
 
-def listed(folder: Path) -> dict[str, Any]:
+def listed(folder: Path) -> dict[str, File]:
     """Return the entries of the manifest of a directory.
 
     Parameters
@@ -96,26 +108,18 @@ def listed(folder: Path) -> dict[str, Any]:
 
     Returns
     -------
-    dict of str to dict
-        By file name, entries with the keys "size" and "sha256".
+    dict of str to File
+        The entries, by file name.
 
     Raises
     ------
     ModelFormatError
         If the manifest is missing, or not as :func:`write_manifest` writes it.
     """
-    path = folder / MANIFEST
-    manifest = read_json(path, canonical=True)
-    require_keys(manifest, {"format", "files"}, path)
-    if manifest["format"] != _FORMAT or not isinstance(manifest["files"], dict):
-        raise ModelFormatError(
-            f"{path}: format must be {_FORMAT}. Got {manifest['format']!r}, which may "
-            "need a later version of sktransformers."
-        )
-    for name, entry in manifest["files"].items():
+    files = read_json(folder / MANIFEST, Manifest, canonical=True).files
+    for name in files:
         _require_safe(name, folder)
-        require_keys(entry, {"size", "sha256"}, path)
-    return dict(manifest["files"])
+    return files
 
 
 def files_in(
@@ -185,14 +189,14 @@ def _require_safe(name: str, folder: Path) -> None:
         )
 
 
-def _check_file(path: Path, entry: dict[str, Any]) -> None:
+def _check_file(path: Path, entry: File) -> None:
     size = path.stat().st_size
-    if size != entry["size"]:
+    if size != entry.size:
         raise ModelFormatError(
-            f"{path} is damaged: it has {size} bytes, but {entry['size']} according "
+            f"{path} is damaged: it has {size} bytes, but {entry.size} according "
             f"to {MANIFEST}. Copy or download it again."
         )
-    if _hash(path) != entry["sha256"]:
+    if _hash(path) != entry.sha256:
         raise ModelFormatError(
             f"{path} is damaged or was changed: its SHA-256 hash differs from "
             f"{MANIFEST}. Copy or download it again."

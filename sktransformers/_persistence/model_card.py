@@ -8,6 +8,9 @@ from huggingface_hub import ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from .._json import encode
+from .state import State
+
 _MAX_CLASSES = 30
 _INTRODUCTION = (
     "Trained with sktransformers (`pip install sktransformers-text`): Hugging Face "
@@ -21,7 +24,7 @@ model.predict(texts)
 ```"""
 
 
-def write_card(path: Path, estimator: Any, state: dict[str, Any]) -> None:
+def write_card(path: Path, estimator: Any, state: State) -> None:
     """Write the model card (README.md).
 
     Parameters
@@ -30,15 +33,15 @@ def write_card(path: Path, estimator: Any, state: dict[str, Any]) -> None:
         The file.
     estimator : estimator
         Fitted estimator.
-    state : dict
+    state : State
         Content of sktransformers.json.
     """
-    name, base = state["estimator"], state["base"]
+    name, (base, _) = state.estimator, state.fitted._checkpoint_name
     data = ModelCardData(
         library_name="sktransformers",
         pipeline_tag=estimator._task.pipeline_tag,
         tags=["sktransformers", "scikit-learn", "transformers"],
-        base_model=base["name"] if _is_hub_id(base["name"]) else None,
+        base_model=base if _is_hub_id(base) else None,
     )
     parts = [
         f"---\n{data.to_yaml()}\n---",
@@ -46,12 +49,12 @@ def write_card(path: Path, estimator: Any, state: dict[str, Any]) -> None:
         _INTRODUCTION,
         _USE.format(name=name),
         "## Training",
-        _table(_describe_training(estimator, state)),
+        _table(_describe_training(state)),
         *_describe_epochs(estimator.history_),
         "## Parameters",
-        _table({k: json.dumps(v) for k, v in state["parameters"].items()}),
+        _table({k: json.dumps(encode(v)) for k, v in state.parameters.items()}),
         "## Versions",
-        _table(state["versions"]),
+        _table(state.versions),
     ]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
 
@@ -65,21 +68,21 @@ def _is_hub_id(name: str) -> bool:
     return not Path(name).expanduser().exists()
 
 
-def _describe_training(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
-    history = estimator.history_
-    rows: dict[str, Any] = {"epochs": state["fitted"]["n_epochs"]}
-    rows["texts"] = vars(estimator).get("_n_texts")
+def _describe_training(state: State) -> dict[str, Any]:
+    history: list[dict[str, Any]] = state.fitted.history_
+    rows: dict[str, Any] = {"epochs": state.fitted.n_epochs_}
+    rows["texts"] = state.fitted._n_texts
     rows["optimizer steps"] = sum(r.get("n_steps", 0) for r in history) or None
     tokens = sum(r.get("tokens_per_second", 0) * r.get("seconds", 0) for r in history)
     rows["training tokens, all epochs"] = round(tokens) or None
-    rows["truncated texts"] = state["fitted"]["n_truncated"]
-    classes = state["task"].get("classes")
+    rows["truncated texts"] = state.fitted.n_truncated_
+    classes = state.task.get("classes")
     if classes is not None:
-        values = classes["values"]
+        values = classes.tolist()
         rows["classes"] = len(values)
         shown = ", ".join(json.dumps(value) for value in values[:_MAX_CLASSES])
         rows["class names"] = shown + ", ..." * (len(values) > _MAX_CLASSES)
-    rows["base model revision"] = state["base"]["revision"]
+    rows["base model revision"] = state.fitted._checkpoint_name[1]
     return {key: value for key, value in rows.items() if value is not None}
 
 

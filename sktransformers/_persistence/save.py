@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from .._inference.sampling import make_generation_settings
-from .._json import read_json, write_json
+from .._json import encode, read_json, write_json
 from .._models.files import quiet
 from ..exceptions import ModelFormatError
-from .adapter import describe_base, write_adapter
-from .state import STATE, describe
+from .adapter import describe_adapter, write_adapter
+from .state import STATE, State, describe
 from .weights import describe_model, os_errors_naming, write_model, write_pooling
 
 
-def write_estimator(folder: Path, estimator: Any) -> dict[str, Any]:
+def write_estimator(folder: Path, estimator: Any) -> State:
     """Write all files of an estimator except the manifest and the model card.
 
     Parameters
@@ -24,7 +24,7 @@ def write_estimator(folder: Path, estimator: Any) -> dict[str, Any]:
 
     Returns
     -------
-    dict
+    State
         Content of sktransformers.json.
 
     Raises
@@ -36,12 +36,10 @@ def write_estimator(folder: Path, estimator: Any) -> dict[str, Any]:
     """
     model = estimator.model_
     _reject_remote_code(estimator)
-    description = describe_model(model)
-    is_adapter = description["has_adapter"]
-    base = describe_base(estimator) if is_adapter else {}
-    state = describe(estimator, description, base)
-    write_json(folder / STATE, state)
-    if is_adapter:
+    adapter = describe_adapter(estimator)
+    state = describe(estimator, describe_model(model), adapter)
+    write_json(folder / STATE, encode(state))
+    if adapter is not None:
         write_adapter(folder, estimator)
         return state
     with quiet(), os_errors_naming(folder / "tokenizer.json"):
@@ -75,7 +73,9 @@ def _name_padding(folder: Path, tokenizer: Any) -> None:
     """Set the padding token that sentence-transformers needs, also for decoders."""
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         path = folder / "tokenizer_config.json"
-        write_json(path, {**read_json(path), "pad_token": tokenizer.eos_token})
+        write_json(
+            path, {**read_json(path, dict[str, Any]), "pad_token": tokenizer.eos_token}
+        )
 
 
 def _describe_generation(estimator: Any) -> dict[str, Any] | None:

@@ -1,11 +1,11 @@
 """sktransformers.json: the state of an estimator except its weights and tokenizer."""
 
-import dataclasses
 import platform
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import huggingface_hub
+import msgspec
 import numpy as np
 import safetensors
 import sklearn
@@ -13,74 +13,77 @@ import tokenizers
 import torch
 import transformers
 
-from .._json import (
-    decode_value,
-    encode_value,
-    require_keys,
-    require_type,
-)
+from .._json import Schema, convert, decode, read_json, schema_of
 from .._models.lora import AdapterSettings
 from .._tasks import Task, estimator_names, tasks_of
-from .._text.prompt_format import PromptFormat, SpecialTokenIds
+from .._text.prompt_format import PromptSettings
 from .._version import __version__
 from ..exceptions import ModelFormatError
+from .weights import ModelDescription
 
 STATE = "sktransformers.json"
-FORMAT = 2
-
-_KEYS = {
-    *("format", "estimator", "parameters", "fitted", "task", "model", "base"),
-    *("adapter", "prompt_format", "versions"),
-}
-# Key in the file -> attribute and its allowed types.
-_INT, _OPTIONAL_INT = (int,), (int, type(None))
-_ATTRIBUTES: dict[str, tuple[str, tuple[type, ...]]] = {
-    "n_columns": ("_n_columns", _INT),
-    "length_limit": ("_length_limit", _INT),
-    "n_truncated": ("n_truncated_", _INT),
-    "n_epochs": ("n_epochs_", _INT),
-    "n_texts": ("_n_texts", _OPTIONAL_INT),
-    "n_features_in": ("n_features_in_", _OPTIONAL_INT),
-    "max_new_tokens": ("max_new_tokens_", _OPTIONAL_INT),
-}
-_FITTED = {*_ATTRIBUTES, "feature_names_in", "history", "languages"}
-_PROMPT_FORMAT = {f.name for f in dataclasses.fields(PromptFormat)} - {
-    "tokenizer",
-    "special_ids",
-}
-_SPECIAL_IDS = {f.name for f in dataclasses.fields(SpecialTokenIds)}
-_ADAPTER = {f.name for f in dataclasses.fields(AdapterSettings)}
+Language = Literal["src_lang", "tgt_lang"]
+_LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 
-@dataclass(frozen=True)
-class State:
-    """Validated content of sktransformers.json.
+class FittedAttributes(Schema):
+    """Fitted attributes of an estimator, by their names; None if it has none."""
+
+    _checkpoint_name: tuple[str, str | None]
+    _length_limit: int
+    _n_columns: int
+    _n_texts: int | None
+    feature_names_in_: np.ndarray | None
+    history_: list[dict[str, int | float | None]]
+    max_new_tokens_: int | None
+    n_epochs_: int
+    n_features_in_: int | None
+    n_truncated_: int
+
+
+class Adapter(Schema):
+    """Configuration of an adapter, and hashes of the model it was trained with."""
+
+    settings: AdapterSettings
+    weights_hash: str
+    vocabulary_hash: str
+
+
+class State(Schema):
+    """Content of sktransformers.json.
 
     Attributes
     ----------
+    estimator : str
+        Class name of the estimator.
     parameters : dict
         Parameters of the constructor.
-    attributes : dict
-        Fitted attributes except model and tokenizer.
-    task : Task
-        The task of the estimator.
-    model : dict
-        Description of the model: "kind", "pooling", "dtype" and "has_adapter".
-    base : dict
-        The checkpoint: "name", "revision" and, for an adapter, hashes.
-    prompt_format : dict or None
-        Fields of the prompt format of a generator, except the tokenizer.
+    fitted : FittedAttributes
+        Fitted attributes except those of the task, the model and the tokenizer.
+    task : dict
+        Kind of the task and the parameters of its constructor.
+    model : ModelDescription
+        Description of the model.
+    adapter : Adapter or None
+        The adapter, whose base model is not saved.
+    prompt_format : PromptSettings or None
+        Prompt format of a generator.
     languages : dict
         Source and target language of the tokenizer of a generator.
+    versions : dict
+        Versions of the packages.
     """
 
+    format: Literal[3]
+    estimator: str
     parameters: dict[str, Any]
-    attributes: dict[str, Any]
-    task: Task
-    model: dict[str, Any]
-    base: dict[str, Any]
-    prompt_format: dict[str, Any] | None
-    languages: dict[str, Any]
+    fitted: FittedAttributes
+    task: dict[str, Any]
+    model: ModelDescription
+    adapter: Adapter | None
+    prompt_format: PromptSettings | None
+    languages: dict[Language, str]
+    versions: dict[str, str]
 
 
 def name_of(cls: type) -> str:
@@ -111,44 +114,6 @@ def name_of(cls: type) -> str:
     )
 
 
-def describe(
-    estimator: Any, model: dict[str, Any], base: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the content of sktransformers.json.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted estimator; not changed.
-    model : dict
-        Description of the model, from ``describe_model``.
-    base : dict
-        Hashes of the base model of an adapter; otherwise empty.
-
-    Returns
-    -------
-    dict
-        Value that can be written as JSON.
-    """
-    settings = estimator._adapter
-    name, revision = estimator._checkpoint_name
-    parameters = estimator.get_params(deep=False)
-    return {
-        "format": FORMAT,
-        "estimator": name_of(type(estimator)),
-        "parameters": {k: encode_value(v, k) for k, v in parameters.items()},
-        "fitted": _describe_fitted(estimator),
-        "task": {"kind": estimator._task.kind, **estimator._task.to_dict()},
-        "model": model,
-        "base": {"name": encode_value(name, "model"), "revision": revision, **base},
-        "adapter": settings and encode_fields(settings, _ADAPTER),
-        "prompt_format": _describe_prompt_format(
-            estimator.__dict__.get("_prompt_format")
-        ),
-        "versions": versions(),
-    }
-
-
 def versions() -> dict[str, str]:
     """Return the versions of Python and the packages that predictions depend on."""
     modules = (huggingface_hub, np, safetensors, sklearn, tokenizers, torch)
@@ -161,17 +126,57 @@ def versions() -> dict[str, str]:
     }
 
 
-def read_state(raw: Any, cls: type, where: object) -> State:
-    """Validate the content of sktransformers.json for a class of estimators.
+def describe(estimator: Any, model: ModelDescription, adapter: Adapter | None) -> State:
+    """Return the content of sktransformers.json.
 
     Parameters
     ----------
-    raw : object
-        Value decoded from JSON.
+    estimator : estimator
+        Fitted estimator; not changed.
+    model : ModelDescription
+        Description of the model.
+    adapter : Adapter or None
+        Description of the adapter, if any.
+
+    Returns
+    -------
+    State
+        State to be written as JSON.
+    """
+    task, tokenizer = estimator._task, estimator.tokenizer_
+    prompt_format = vars(estimator).get("_prompt_format")
+    return State(
+        format=3,
+        estimator=name_of(type(estimator)),
+        parameters=estimator.get_params(deep=False),
+        fitted=FittedAttributes(**_values_of(estimator, FittedAttributes)),
+        task={"kind": task.kind, **_values_of(task, schema_of(type(task).__init__))},
+        model=model,
+        adapter=adapter,
+        prompt_format=prompt_format
+        and PromptSettings(**_values_of(prompt_format, PromptSettings)),
+        languages={
+            key: getattr(tokenizer, key)
+            for key in _LANGUAGES
+            if isinstance(getattr(tokenizer, key, None), str)
+        },
+        versions=versions(),
+    )
+
+
+def _values_of(value: Any, schema: type[msgspec.Struct]) -> dict[str, Any]:
+    return {name: getattr(value, name, None) for name in schema.__struct_fields__}
+
+
+def read_state(path: Path, cls: Any) -> State:
+    """Read sktransformers.json for a class of estimators.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
     cls : type
         Class to load.
-    where : object
-        Location for error messages.
 
     Returns
     -------
@@ -183,45 +188,21 @@ def read_state(raw: Any, cls: type, where: object) -> State:
     ModelFormatError
         If a value is missing, unexpected or of the wrong type, or of another estimator.
     """
-    require_keys(raw, _KEYS, where)
-    if raw["format"] != FORMAT:
+    state = convert(decode(read_json(path, Any), path), State, path)
+    _require_estimator(state.estimator, cls, path)
+    names = set(cls._get_param_names())
+    if state.versions.get("sktransformers") != __version__:
+        names &= state.parameters.keys()  # new parameters get their default
+    if state.parameters.keys() != names:
         raise ModelFormatError(
-            f"{where}: format must be {FORMAT}. Got {raw['format']!r:.80}. Load it "
-            "with the version of sktransformers that saved it, or save it again with "
-            "this version."
+            f"{path}: parameters are missing or unknown: "
+            f"{sorted(names ^ state.parameters.keys())}."
         )
-    _require_estimator(raw["estimator"], cls, where)
-    attributes, languages = _read_fitted(raw["fitted"], where)
-    task = _read_task(raw["task"], name_of(cls), where)
-    settings = raw["adapter"]
-    if settings is not None:
-        require_keys(settings, _ADAPTER, f"{where}: adapter")
-        settings = AdapterSettings(
-            **{k: decode_value(v, where) for k, v in settings.items()}
-        )
-    base = _read_base(raw["base"], where)
-    model = raw["model"]
-    require_keys(model, {"kind", "pooling", "dtype", "has_adapter"}, f"{where}: model")
-    if model["has_adapter"] is not (len(base) > 2) or (len(base) > 2 and not settings):
-        raise ModelFormatError(f"{where}: model, base and adapter are inconsistent.")
-    return State(
-        parameters=_read_parameters(raw, cls, where),
-        attributes={
-            **attributes,
-            "_task": task,
-            "_adapter": settings,
-            "_checkpoint_name": (base["name"], base["revision"]),
-        },
-        task=task,
-        model=model,
-        base=base,
-        prompt_format=_read_prompt_format(raw["prompt_format"], task, where),
-        languages=languages,
-    )
+    return state
 
 
-def _require_estimator(name: Any, cls: type, where: object) -> None:
-    if not isinstance(name, str) or name not in estimator_names():
+def _require_estimator(name: str, cls: type, where: object) -> None:
+    if name not in estimator_names():
         raise ModelFormatError(f"{where}: unknown estimator {name!r:.80}.")
     if name != name_of(cls):
         raise ModelFormatError(
@@ -230,129 +211,34 @@ def _require_estimator(name: Any, cls: type, where: object) -> None:
         )
 
 
-def _read_parameters(raw: Any, cls: Any, where: object) -> dict[str, Any]:
-    parameters, found = raw["parameters"], raw["versions"]
-    names = set(cls._get_param_names())
-    require_type(parameters, dict, f"{where}: parameters")
-    version = require_type(found, dict, f"{where}: versions").get("sktransformers")
-    if version != versions()["sktransformers"]:
-        names &= parameters.keys()  # new parameters get their default
-    require_keys(parameters, names, f"{where}: parameters")
-    return {k: decode_value(v, f"{where}: {k}") for k, v in parameters.items()}
+def read_task(state: State, where: object) -> Task:
+    """Build the task of a saved estimator.
 
+    Parameters
+    ----------
+    state : State
+        State of the estimator.
+    where : object
+        Location for error messages.
 
-def _describe_fitted(estimator: Any) -> dict[str, Any]:
-    found = vars(estimator)
-    values = {key: found.get(name) for key, (name, _) in _ATTRIBUTES.items()}
-    names = found.get("feature_names_in_")
-    history = [
-        {k: encode_value(v, k) for k, v in record.items()}
-        for record in found["history_"]
-    ]
-    tokenizer = estimator.tokenizer_
-    languages = {
-        name: getattr(tokenizer, name)
-        for name in ("src_lang", "tgt_lang")
-        if isinstance(getattr(tokenizer, name, None), str)
-    }
-    return {
-        **{key: encode_value(value, key) for key, value in values.items()},
-        "feature_names_in": None if names is None else [str(name) for name in names],
-        "history": history,
-        "languages": languages,
-    }
+    Returns
+    -------
+    Task
+        The task.
 
-
-def _read_fitted(raw: Any, where: object) -> tuple[dict[str, Any], dict[str, Any]]:
-    require_keys(raw, _FITTED, f"{where}: fitted")
-    attributes: dict[str, Any] = {}
-    for key, (name, kinds) in _ATTRIBUTES.items():
-        value = require_type(raw[key], kinds, f"{where}: {key}")
-        if value is not None:
-            attributes[name] = value
-    names = require_type(
-        raw["feature_names_in"], (list, type(None)), f"{where}: feature_names_in"
-    )
-    if names is not None:
-        for name in names:
-            require_type(name, str, f"{where}: feature_names_in")
-        attributes["feature_names_in_"] = np.array(names, dtype=object)
-    history = require_type(raw["history"], list, f"{where}: history")
-    attributes["history_"] = [_read_record(record, where) for record in history]
-    languages = require_type(raw["languages"], dict, f"{where}: languages")
-    for name, value in languages.items():
-        if name not in ("src_lang", "tgt_lang"):
-            raise ModelFormatError(f"{where}: languages has the key {name!r:.80}.")
-        require_type(value, str, f"{where}: languages")
-    return attributes, languages
-
-
-def _read_record(record: Any, where: object) -> dict[str, Any]:
-    require_type(record, dict, f"{where}: history")
-    decoded = {k: decode_value(v, where) for k, v in record.items()}
-    for value in decoded.values():
-        require_type(value, (int, float, type(None)), f"{where}: history")
-    return decoded
-
-
-def _read_task(raw: Any, estimator: str, where: object) -> Task:
-    values = dict(require_type(raw, dict, f"{where}: task"))
-    kind, known = values.pop("kind", None), tasks_of(estimator)
+    Raises
+    ------
+    ModelFormatError
+        If it is not a task of the estimator, or a value is missing or invalid.
+    """
+    kind, known = state.task.get("kind"), tasks_of(state.estimator)
     if not isinstance(kind, str) or kind not in known:
         raise ModelFormatError(
-            f"{where}: task: {kind!r:.80} is not a task of {estimator}."
+            f"{where}: task: {kind!r:.80} is not a task of {state.estimator}."
         )
+    values = {name: value for name, value in state.task.items() if name != "kind"}
+    found = convert(values, schema_of(known[kind].__init__), f"{where}: task")
     try:
-        return known[kind].from_dict(values)
-    except ModelFormatError as error:
-        raise ModelFormatError(f"{where}: {error}") from error
+        return known[kind](**msgspec.structs.asdict(found))
     except (TypeError, ValueError) as error:  # such as invalid tags
-        raise ModelFormatError(f"{where}: {error}") from error
-
-
-def _read_base(raw: Any, where: object) -> dict[str, Any]:
-    hashes = {"weights_hash", "vocabulary_hash"}
-    where = f"{where}: base"
-    is_adapter = isinstance(raw, dict) and "weights_hash" in raw
-    require_keys(raw, {"name", "revision", *(hashes if is_adapter else ())}, where)
-    require_type(raw["revision"], (str, type(None)), where)
-    for key in raw.keys() - {"revision"}:
-        require_type(raw[key], str, where)
-    return dict(raw)
-
-
-def _describe_prompt_format(
-    prompt_format: PromptFormat | None,
-) -> dict[str, Any] | None:
-    if prompt_format is None:
-        return None
-    special_ids = encode_fields(prompt_format.special_ids, _SPECIAL_IDS)
-    special_ids["eos_ids"] = list(prompt_format.special_ids.eos_ids)
-    return {**encode_fields(prompt_format, _PROMPT_FORMAT), "special_ids": special_ids}
-
-
-def _read_prompt_format(raw: Any, task: Task, where: object) -> dict[str, Any] | None:
-    where = f"{where}: prompt_format"
-    if task.head is not None:
-        return require_type(raw, type(None), where)
-    require_keys(raw, {*_PROMPT_FORMAT, "special_ids"}, where)
-    for name in ("is_encoder_decoder", "is_chat", "is_plain"):
-        require_type(raw[name], bool, f"{where}: {name}")
-    require_type(raw["template"], str, where)
-    require_type(raw["system_prompt"], (str, type(None)), where)
-    found = raw["special_ids"]
-    require_keys(found, _SPECIAL_IDS, where)
-    for key, value in found.items():
-        if key != "eos_ids":
-            kinds = _INT if key == "pad_id" else _OPTIONAL_INT
-            require_type(value, kinds, f"{where}: {key}")
-    for key in ("start_id", "first_id"):
-        require_type(raw[key], _OPTIONAL_INT, f"{where}: {key}")
-    ends = require_type(found["eos_ids"], list, where)
-    eos_ids = tuple(require_type(end, int, where) for end in ends)
-    return {**raw, "special_ids": SpecialTokenIds(**{**found, "eos_ids": eos_ids})}
-
-
-def encode_fields(value: Any, names: set[str]) -> dict[str, Any]:
-    """Encode fields of a dataclass as JSON."""
-    return {name: encode_value(getattr(value, name), name) for name in names}
+        raise ModelFormatError(f"{where}: task: {error}") from error

@@ -4,7 +4,7 @@ import contextlib
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import torch
@@ -21,12 +21,12 @@ from transformers import (
 )
 
 from .._compat import model_class
-from .._json import read_json, require_type, write_json
+from .._hardware.devices import weights_dtype
+from .._json import Schema, read_json, write_json
 from .._models.files import quiet
 from .._models.heads import ArchitectureModel, PooledModel, standardize_head
 from .._models.language_model import LanguageModel
 from .._models.loading import attention_for
-from .._models.lora import has_adapter
 from .._tasks import Task
 from ..exceptions import ModelFormatError
 
@@ -36,7 +36,6 @@ MODULES, POOLING, LENGTH = (
     "1_Pooling/config.json",
     "sentence_bert_config.json",
 )
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _WITH_HEAD = {
     "SequenceClassification": AutoModelForSequenceClassification,
     "TokenClassification": AutoModelForTokenClassification,
@@ -51,8 +50,16 @@ _REFUSED = {
 _SETTINGS = (CONFIG, "generation_config.json", "tokenizer_config.json")
 
 
-def describe_model(model: Any) -> dict[str, Any]:
-    """Describe a model, as needed to build it before its weights are read.
+class ModelDescription(Schema):
+    """What is needed to build a model before its weights are read."""
+
+    kind: Literal["pooled", "architecture", "language"]
+    pooling: Literal["mean", "cls", "last", "positions"] | None
+    dtype: Literal["float32", "float64"]
+
+
+def describe_model(model: Any) -> ModelDescription:
+    """Describe a model.
 
     Parameters
     ----------
@@ -61,23 +68,22 @@ def describe_model(model: Any) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        Value that can be written as JSON.
+    ModelDescription
+        Description to save.
     """
-    return {
-        "kind": model.kind,
-        "pooling": model.pooling if model.has_new_head else None,
-        "dtype": str(model.encoder.dtype).removeprefix("torch."),
-        "has_adapter": has_adapter(model),
-    }
+    return ModelDescription(
+        kind=model.kind,
+        pooling=model.pooling if model.has_new_head else None,
+        dtype="float64" if model.encoder.dtype == torch.float64 else "float32",
+    )
 
 
-def check_description(description: dict[str, Any], task: Task, where: object) -> None:
+def check_description(model: ModelDescription, task: Task, where: object) -> None:
     """Validate the description of a model.
 
     Parameters
     ----------
-    description : dict
+    model : ModelDescription
         Description from :func:`describe_model`.
     task : Task
         Task of the estimator.
@@ -94,11 +100,8 @@ def check_description(description: dict[str, Any], task: Task, where: object) ->
     known = {"pooled": poolings, "architecture": (None,)}
     if task.head is None:
         known = {"language": (None,)}
-    if (
-        description["pooling"] not in known.get(str(description["kind"]), ())
-        or str(description["dtype"]) not in _DTYPES
-    ):
-        raise ModelFormatError(f"{where}: unsupported model: {description}.")
+    if model.pooling not in known.get(model.kind, ()):
+        raise ModelFormatError(f"{where}: unsupported model: {model}.")
 
 
 def write_model(
@@ -216,7 +219,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read_model(
-    folder: Path, config: Any, description: dict[str, Any], task: Task
+    folder: Path, config: Any, description: ModelDescription, task: Task
 ) -> Any:
     """Read a model that was written by :func:`write_model`.
 
@@ -226,8 +229,8 @@ def read_model(
         Its directory, whose manifest was checked.
     config : PreTrainedConfig
         Configuration in this directory.
-    description : dict
-        Validated description from :func:`describe_model`.
+    description : ModelDescription
+        Its validated description.
     task : Task
         Task of the estimator.
 
@@ -241,14 +244,14 @@ def read_model(
     ModelFormatError
         If a weight is missing, unexpected or of another shape.
     """
-    kind, dtype = description["kind"], _DTYPES[description["dtype"]]
-    if kind == "language":
+    dtype = weights_dtype(description.dtype)
+    if description.kind == "language":
         is_encoder_decoder = config.is_encoder_decoder
         auto_class = (
             AutoModelForSeq2SeqLM if is_encoder_decoder else AutoModelForCausalLM
         )
         return LanguageModel(read_module(folder, config, auto_class, dtype)).eval()
-    if kind == "pooled":
+    if description.kind == "pooled":
         is_encoder_only = config.is_encoder_decoder
         module = read_module(
             folder,
@@ -258,7 +261,7 @@ def read_model(
             may_be_missing=_is_outside_encoder if is_encoder_only else None,
         )
         module = module.get_encoder() if is_encoder_only else module
-        pooled = PooledModel(module, task.n_outputs, description["pooling"])
+        pooled = PooledModel(module, task.n_outputs, description.pooling or "")
         read_head(folder, pooled.head)
         return pooled.eval()
     if config.num_labels != task.n_outputs:
@@ -388,7 +391,7 @@ def clean_settings(folder: Path) -> None:
     for name in _SETTINGS:
         path = folder / name
         if path.is_file():
-            settings = read_json(path)
+            settings = read_json(path, dict[str, Any])
             write_json(path, _without_refused(settings))
 
 
@@ -403,7 +406,7 @@ def require_clean_settings(folder: Path) -> None:
     for name in _SETTINGS:
         path = folder / name
         if path.is_file():
-            settings = require_type(read_json(path), dict, path)
+            settings = read_json(path, dict[str, Any])
             if _without_refused(settings) != settings:
                 raise ModelFormatError(
                     f"{path} has a setting that is not allowed, as it could run code "
@@ -465,7 +468,7 @@ def require_pooling(folder: Path, model: Any) -> None:
         The model that was read.
     """
     for name, content in pooling_files(model.pooling, model.head.in_features).items():
-        if read_json(folder / name) != content:
+        if read_json(folder / name, type(content)) != content:
             raise ModelFormatError(
                 f"{folder / name} is inconsistent with pooling={model.pooling!r}."
             )

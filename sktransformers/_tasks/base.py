@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 class Task(ABC):
     """A prediction task, determined from y.
 
+    What is saved of it are the parameters of its constructor, which have to be
+    annotated, and attributes of the same names. The constructor raises ValueError if
+    they are inconsistent.
+
     Attributes
     ----------
     kind : str
@@ -159,21 +163,6 @@ class Task(ABC):
     def label_names(self) -> list[str]:
         """Return the label names of the outputs, for ``config.id2label``."""
         return [str(label) for label in self.classes]
-
-    @abstractmethod
-    def to_dict(self) -> dict[str, Any]:
-        """Return the state of the task as JSON values."""
-
-    @classmethod
-    @abstractmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build the task from the result of :meth:`to_dict`.
-
-        Raises
-        ------
-        ValueError
-            If a value is missing, unexpected or of the wrong type.
-        """
 
     @classmethod
     @abstractmethod

@@ -11,7 +11,6 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from .._json import decode_labels, encode_labels, require_keys
 from .base import Task, is_regression_head, names_of_outputs, sort_names
 from .multilabel import MultilabelTask
 from .y_arrays import require_present, to_array
@@ -36,6 +35,8 @@ class LabelTask(Task):
     problem_type: ClassVar[str | None] = "single_label_classification"
 
     def __init__(self, classes: np.ndarray) -> None:
+        if len(set(classes.tolist())) < max(1, len(classes)):
+            raise ValueError("classes must be unique and not empty.")
         self.classes = classes
         self.n_outputs = len(classes)
         # A penalty of 2 for two classes is C=1 in scikit-learn. An overconfident
@@ -134,16 +135,6 @@ class LabelTask(Task):
         """Return the weighted accuracy."""
         return float(np.average(outputs.argmax(axis=1) == targets, weights=weights))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the classes as JSON values."""
-        return {"classes": encode_labels(self.classes)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build the task from the result of :meth:`to_dict`."""
-        require_keys(values, {"classes"}, "task")
-        return cls(read_classes(values))
-
     @classmethod
     def from_config(cls, config: Any) -> tuple[Self, list[int]] | None:
         """Build the task of a classification head; default names become integers."""
@@ -156,14 +147,6 @@ class LabelTask(Task):
             return cls(np.arange(len(names))), list(range(len(names)))
         classes, order = sort_names(names)
         return cls(classes), order
-
-
-def read_classes(values: dict[str, Any]) -> np.ndarray:
-    """Return the classes of a saved task; raise ValueError if they are invalid."""
-    classes = decode_labels(values["classes"], "task")
-    if len(set(classes.tolist())) < max(1, len(classes)):
-        raise ValueError("task: classes must be unique and not empty.")
-    return classes
 
 
 def make_classification_task(y: np.ndarray) -> LabelTask | MultilabelTask:

@@ -6,7 +6,6 @@ import numpy as np
 from scipy.special import expit
 from sklearn.utils.class_weight import compute_sample_weight
 
-from .._json import require_keys, require_type
 from .base import Task
 
 if TYPE_CHECKING:
@@ -27,8 +26,10 @@ class MultilabelTask(Task):
     problem_type = "multi_label_classification"
 
     def __init__(self, n_labels: int) -> None:
+        if not 0 < n_labels < 2**24:
+            raise ValueError(f"n_labels={n_labels} is out of range.")
+        self.n_labels = self.n_outputs = n_labels
         self.classes = np.arange(n_labels)
-        self.n_outputs = n_labels
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Return the indicator matrix, of shape (n_texts, n_labels), as float32."""
@@ -88,19 +89,6 @@ class MultilabelTask(Task):
         """Return the weighted subset accuracy."""
         is_right = ((outputs > 0) == (targets > 0.5)).all(axis=1)
         return float(np.average(is_right, weights=weights))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the number of labels as a JSON value."""
-        return {"n_labels": self.n_outputs}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build the task from the result of :meth:`to_dict`."""
-        require_keys(values, {"n_labels"}, "task")
-        n_labels = require_type(values["n_labels"], int, "task: n_labels")
-        if not 0 < n_labels < 2**24:
-            raise ValueError(f"task: n_labels={n_labels} is out of range.")
-        return cls(n_labels)
 
     @classmethod
     def from_config(cls, config: Any) -> tuple[Self, list[int]] | None:

@@ -9,7 +9,6 @@ from scipy import sparse
 from sklearn.metrics import r2_score
 
 from .._compat import check_sample_weight
-from .._json import require_keys, require_type
 from .base import Task, is_regression_head
 from .y_arrays import require_present, to_array
 
@@ -39,6 +38,10 @@ class NumberTask(Task):
     has_units = True
 
     def __init__(self, mean: np.ndarray, scale: np.ndarray, *, is_flat: bool) -> None:
+        if mean.shape != scale.shape or (is_flat and len(mean) != 1):
+            raise ValueError("mean, scale and is_flat are inconsistent.")
+        if {mean.dtype.kind, scale.dtype.kind} != {"f"}:
+            raise ValueError("mean and scale must be floats.")
         self.mean = mean
         self.scale = scale
         self.is_flat = is_flat
@@ -99,24 +102,6 @@ class NumberTask(Task):
         if len(targets) < 2:  # R^2 is undefined
             return 0.0
         return float(r2_score(targets, outputs, sample_weight=weights))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the standardization as JSON values."""
-        moments = {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
-        return {**moments, "is_flat": self.is_flat}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build the task from the result of :meth:`to_dict`."""
-        require_keys(values, {"mean", "scale", "is_flat"}, "task")
-        is_flat = require_type(values["is_flat"], bool, "task: is_flat")
-        for name in ("mean", "scale"):
-            for number in require_type(values[name], list, f"task: {name}"):
-                require_type(number, float, f"task: {name}")
-        mean, scale = (np.array(values[key], np.float64) for key in ("mean", "scale"))
-        if len(mean) != len(scale) or (is_flat and len(mean) != 1):
-            raise ValueError("task: mean, scale and is_flat are inconsistent.")
-        return cls(mean, scale, is_flat=is_flat)
 
     @classmethod
     def from_config(cls, config: Any) -> tuple[Self, list[int]] | None:

@@ -4,7 +4,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from .._json import require_keys, require_type
 from ..metrics import entity_f1_score
 from ..metrics._schemes import (
     Spans,
@@ -15,7 +14,7 @@ from ..metrics._schemes import (
     scheme_of,
 )
 from .base import names_of_outputs, sort_names
-from .labels import LabelTask, read_classes
+from .labels import LabelTask
 
 # Penalty of a transition that the scheme forbids. It exceeds the sum of the outputs of
 # a text, so such a transition is only used if no valid sequence exists.
@@ -192,19 +191,6 @@ class TagTask(LabelTask):
         return float(
             entity_f1_score(true, predicted, scheme=self.scheme, zero_division=0)
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the tags and the scheme as JSON values."""
-        return {**super().to_dict(), "scheme": self.scheme}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build the task from the result of :meth:`to_dict`."""
-        require_keys(values, {"classes", "scheme"}, "task")
-        classes = read_classes(values)
-        for tag in classes.tolist():
-            require_type(tag, str, "task: classes")
-        return cls(classes, require_type(values["scheme"], str, "task: scheme"))
 
     @classmethod
     def from_config(cls, config: Any) -> tuple[Self, list[int]] | None:

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .._json import require_keys, require_type
 from .base import Task
 
 if TYPE_CHECKING:
@@ -72,13 +71,3 @@ class TextTask(Task):
     def from_config(cls, config: Any) -> tuple[Self, list[int]] | None:
         """Return None, as a language model has no task-specific head."""
         return None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the training mode as a JSON value."""
-        return {"is_source": self.is_source}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build the task from the result of :meth:`to_dict`."""
-        require_keys(values, {"is_source"}, "task")
-        return cls(require_type(values["is_source"], bool, "task: is_source"))

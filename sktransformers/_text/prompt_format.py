@@ -3,11 +3,11 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .._json import Schema
 from ..exceptions import ModelFormatError, TextValueError
 from .dataset import EncodedDataset
 from .encoding import Ragged, SpecialTokens, tokenize
@@ -18,8 +18,7 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _MAX_BYTES = 4  # of a UTF-8 character
 
 
-@dataclass(frozen=True)
-class SpecialTokenIds:
+class SpecialTokenIds(Schema):
     """Special token ids and context length of a generative model.
 
     Attributes
@@ -47,14 +46,11 @@ class SpecialTokenIds:
     context: int | None
 
 
-@dataclass(frozen=True)
-class PromptFormat:
-    """Prompt format of a fitted model: encodes prompts and targets, decodes outputs.
+class PromptSettings(Schema):
+    """Settings of a prompt format.
 
     Attributes
     ----------
-    tokenizer : PreTrainedTokenizerBase
-        Tokenizer, with the source and target language set, if any.
     special_ids : SpecialTokenIds
         Special token ids of the model.
     is_encoder_decoder : bool
@@ -73,7 +69,6 @@ class PromptFormat:
         Whether the model is trained by language modelling on X, without targets.
     """
 
-    tokenizer: Any
     special_ids: SpecialTokenIds
     is_encoder_decoder: bool
     template: str
@@ -82,6 +77,18 @@ class PromptFormat:
     start_id: int | None
     first_id: int | None
     is_plain: bool
+
+
+class PromptFormat(PromptSettings):
+    """Prompt format of a fitted model: encodes prompts and targets, decodes outputs.
+
+    Attributes
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        Tokenizer, with the source and target language set, if any.
+    """
+
+    tokenizer: Any
 
     def render(self, text: str) -> str:
         """Return the prompt for a source text."""

@@ -26,9 +26,9 @@ def test_only_the_adapter_is_saved(kind, saved):
         *("MANIFEST.json", "README.md", "sktransformers.json"),
         *("adapter_config.json", "adapter_model.safetensors"),
     }
-    base = json.loads((folder / "sktransformers.json").read_text())["base"]
-    assert base["name"] == estimator.model
-    assert re.fullmatch("[0-9a-f]{32}", base["weights_hash"])
+    state = json.loads((folder / "sktransformers.json").read_text())
+    assert state["fitted"]["_checkpoint_name"]["value"] == [estimator.model, None]
+    assert re.fullmatch("[0-9a-f]{32}", state["adapter"]["weights_hash"])
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft's, for transformers

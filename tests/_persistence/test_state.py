@@ -4,12 +4,15 @@ import json
 import re
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import strategies as st
 from saved_models import PARAMS, X, Y, edit, read_again, seal
 
 from sktransformers import TransformerClassifier
+from sktransformers._json import decode, encode
 from sktransformers.exceptions import ModelFormatError
 
 read = TransformerClassifier.from_pretrained
@@ -103,6 +106,25 @@ def test_what_json_cannot_hold_is_refused_and_named(state, saved, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
+any_value = st.recursive(
+    plain | st.just("__type__"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(plain | st.just("__type__"), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@hypothesis.given(any_value)
+@hypothesis.settings(database=None, derandomize=True)
+def test_values_that_json_lacks_are_read_as_they_were(value):
+    encoded = json.loads(json.dumps(encode(value), allow_nan=False))
+    assert repr(decode(encoded, "here")) == repr(value)
+
+
 def test_another_estimator_is_named(saved):
     _, folder = saved("tagger")
     with pytest.raises(ModelFormatError, match=r"TransformerTagger\.from_pretrained"):
@@ -116,7 +138,7 @@ def keys_of(state, path=()):
     """Yield the path of each key of an object."""
     for key, value in state.items() if isinstance(state, dict) else ():
         yield (*path, key)
-        if key not in ("history", "versions"):
+        if key not in ("history_", "versions"):
             yield from keys_of(value, (*path, key))
 
 
@@ -149,25 +171,28 @@ def test_every_key_is_needed_and_no_other_allowed(folder):
         (("estimator",), "os.system"),
         (("estimator",), "TransformerTagger"),
         (("parameters", "batch_size"), "many"),
-        (("parameters", "max_epochs"), {"dict": [[[], 1]]}),
-        (("fitted", "n_columns"), True),
-        (("fitted", "n_columns"), None),
-        (("fitted", "history"), [{"epoch": "one"}]),
-        (("fitted", "languages"), {"chat_template": "x"}),
+        (("parameters", "max_epochs"), {"__type__": "dict", "value": [[[], 1]]}),
+        (("fitted", "_n_columns"), True),
+        (("fitted", "_n_columns"), None),
+        (("fitted", "history_"), [{"epoch": "one"}]),
+        (("languages",), {"chat_template": "x"}),
         (("task", "kind"), "texts"),
-        (("task", "classes", "dtype"), "V8"),
-        (("task", "classes", "dtype"), "|O8"),
-        (("task", "classes", "values"), ["neg", 1]),
-        (("task", "classes", "values"), ["neg", "neg"]),
-        (("task", "classes", "values"), ["neg", "longer"]),
-        (("task", "classes", "values"), []),
+        (("task", "classes", "__type__"), "V8"),
+        (("task", "classes", "__type__"), "|O8"),
+        (("task", "classes", "value"), ["neg", 1]),
+        (("task", "classes", "value"), ["neg", "neg"]),
+        (("task", "classes", "value"), ["neg", "longer"]),
+        (("task", "classes", "value"), []),
         (("model", "kind"), "language"),
         (("model", "pooling"), "sum"),
         (("model", "dtype"), "float8"),
-        (("model", "has_adapter"), True),
         (("adapter",), {"rank": 2}),
         (("prompt_format",), {}),
-        (("base", "weights_hash"), "0"),
+        (("fitted", "_checkpoint_name"), {"__type__": "tuple", "value": [1, None]}),
+        (("fitted", "feature_names_in_"), ["a"]),
+        (("parameters", "learning_rate"), {"__type__": "float"}),
+        (("parameters", "learning_rate"), {"__type__": "complex", "value": "1j"}),
+        (("parameters", "class_weight"), {"__type__": "dict", "value": [1]}),
     ],
 )
 def test_values_must_be_of_their_kinds(names, value, folder):
@@ -178,6 +203,13 @@ def test_values_must_be_of_their_kinds(names, value, folder):
 
     edit(folder / "sktransformers.json", change)
     with pytest.raises(ModelFormatError, match=re.escape(str(folder))):
+        read(folder)
+
+
+def test_an_error_says_where_in_the_file_it_is(folder):
+    path = folder / "sktransformers.json"
+    edit(path, lambda state: state["fitted"].update(history_=[{"epoch": "one"}]))
+    with pytest.raises(ModelFormatError, match=r"json: Expected.*\$\.fitted\.history_"):
         read(folder)
 
 
