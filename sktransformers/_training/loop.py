@@ -326,7 +326,7 @@ class BestWeights:
     Parameters
     ----------
     model : nn.Module
-        Model whose trainable weights are kept.
+        Model whose :func:`trained_tensors` are kept.
     patience : int
         Number of epochs without improvement after which to stop training.
 
@@ -337,7 +337,7 @@ class BestWeights:
     """
 
     def __init__(self, model: nn.Module, patience: int) -> None:
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._tensors = list(trained_tensors(model).values())
         self._patience = patience
         self._best: tuple[float, ...] | None = None
         self._weights: list[torch.Tensor] = []
@@ -375,14 +375,23 @@ class BestWeights:
         self._epoch += 1
         if self._best is None or rank > self._best:
             self._best, self.best_epoch = rank, self._epoch
-            self._weights = [p.detach().clone() for p in self._parameters]
+            self._weights = [t.detach().clone() for t in self._tensors]
         return self._epoch - self.best_epoch >= self._patience
 
     def restore(self) -> None:
         """Load the weights of the best epoch into the model."""
         with torch.no_grad():
-            for parameter, best in zip(self._parameters, self._weights, strict=False):
-                parameter.copy_(best)
+            for tensor, best in zip(self._tensors, self._weights, strict=False):
+                tensor.copy_(best)
+
+
+def trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors that training changes: parameters and running statistics."""
+    tensors: dict[torch.Tensor, str] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if tensor.requires_grad or not isinstance(tensor, nn.Parameter):
+            tensors.setdefault(tensor, name)  # once if tied
+    return {name: tensor for tensor, name in tensors.items()}
 
 
 def _at_least_float32(outputs: torch.Tensor) -> torch.Tensor:

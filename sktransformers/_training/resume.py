@@ -11,7 +11,7 @@ from .._models.weights import hash_tensors
 from .._text.dataset import EncodedDataset
 from ..exceptions import CheckpointError
 from .checkpoints import TrainingCheckpoints
-from .loop import BestWeights, Progress, Trainer
+from .loop import BestWeights, Progress, Trainer, trained_tensors
 
 # Parameters that may differ between the interrupted fit and the resumed one.
 _IGNORED = {"checkpoint_dir", "device", "inference_precision", "memory", "verbose"}
@@ -75,10 +75,10 @@ class Resumption:
                 "the pre-trained model has changed since the checkpoint was written. "
                 "Delete the checkpoint to start the fit again."
             )
-        parameters = dict(_trainable_parameters(model))
+        tensors = trained_tensors(model)
         with torch.no_grad():
             for name, tensor in saved["weights"].items():
-                parameters[name].copy_(tensor)
+                tensors[name].copy_(tensor)
         trainer.load_state_dict(saved["trainer"])
         if best is not None:
             best.load_state_dict(saved["best"])
@@ -102,7 +102,7 @@ class Resumption:
             "rng": rng_state,
             "torch_rng": hardware.rng_state(trainer.device),
             "frozen": self._frozen,
-            "weights": dict(_trainable_parameters(model)),
+            "weights": trained_tensors(model),
             "trainer": trainer.state_dict(),
             "best": None if best is None else best.state_dict(),
             "progress": vars(progress),
@@ -117,12 +117,6 @@ def open_resumption(
     """Return the resumption of a fit, or None if ``checkpoint_dir`` is None."""
     folder = estimator.checkpoint_dir
     return None if folder is None else Resumption(folder, estimator, data, rng)
-
-
-def _trainable_parameters(
-    model: torch.nn.Module,
-) -> list[tuple[str, torch.nn.Parameter]]:
-    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
 def _hash_frozen(model: torch.nn.Module) -> str:

@@ -7,7 +7,13 @@ from toy_model import RATES, Toy, cross_entropy, make_data
 
 from sktransformers._hardware import devices as hardware
 from sktransformers._hardware.dropout import set_fast_dropout
-from sktransformers._training.loop import Batch, BestWeights, Trainer, train
+from sktransformers._training.loop import (
+    Batch,
+    BestWeights,
+    Trainer,
+    train,
+    trained_tensors,
+)
 from sktransformers._training.optimizer import make_optimizer, make_schedule
 from sktransformers.exceptions import (
     DivergenceError,
@@ -307,6 +313,27 @@ def test_the_best_weights_are_kept_and_put_back():
     assert best.best_epoch == 3
     best.restore()
     assert_bit_equal(weights_of(model), kept)
+
+
+def test_the_best_weights_include_running_statistics():
+    model = torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.BatchNorm1d(3))
+    x, *_ = make_data()
+    best = BestWeights(model, patience=3)
+    for epoch, rank in enumerate([(0.9,), (0.1,), (0.2,)]):
+        model.train()(x + epoch)
+        best.update(rank)
+        if epoch == 0:
+            kept = model.eval()(x)
+    assert not torch.equal(model.eval()(x), kept)
+    best.restore()
+    assert torch.equal(model.eval()(x), kept)
+
+
+def test_tied_weights_are_kept_once():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    model[1].bias.requires_grad_(False)
+    assert set(trained_tensors(model)) == {"0.weight", "0.bias"}
 
 
 def test_only_what_trains_is_kept():
