@@ -294,7 +294,14 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         encoding = self._encode(texts, self.tokenizer_, self._length_limit)
         if not self.n_truncated_:  # otherwise fit has already warned
             self._warn_of_truncation(encoding)
+        self._require_embeddings([encoding.all_ids])
         return encoding
+
+    def _require_embeddings(self, rows: Any) -> None:
+        """Check that the model has embeddings of all token ids in a list of arrays."""
+        from .._models.embeddings import require_embeddings
+
+        require_embeddings(self.model_, self.tokenizer_, np.concatenate(rows))
 
     def merge_adapter(self) -> Self:
         """Merge the LoRA adapter into the weights of the model.

@@ -570,6 +570,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         data = self._encode_training_texts(
             self._prompt_format, texts, targets, np.ones(len(texts)), self._length_limit
         )
+        self._require_embeddings([data.encoding.all_ids])
         n_truncated = data.encoding.n_truncated
         if n_truncated and not self.n_truncated_:
             warnings.warn(
@@ -733,6 +734,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
                 TruncationWarning,
                 stacklevel=stacklevel,
             )
+        self._require_embeddings([*prompts, [self._prompt_format.special_ids.pad_id]])
         return prompts
 
     def _place_language_model(self) -> tuple[Any, Any, str]:

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .._models.embeddings import embeddings_of
+
 
 class CompactEmbedding(nn.Module):
     """An embedding layer of which only the rows of some token ids are trained.
@@ -31,6 +33,7 @@ class CompactEmbedding(nn.Module):
     def __init__(self, full: nn.Embedding, ids: torch.Tensor) -> None:
         super().__init__()
         self.full = full.requires_grad_(False)
+        self.num_embeddings = full.num_embeddings
         self.weight = nn.Parameter(full.weight.detach()[ids])
         rows = torch.full((full.num_embeddings,), -1, device=ids.device)
         rows[ids] = torch.arange(len(ids), device=ids.device)
@@ -69,7 +72,7 @@ def compact_vocabulary(model: nn.Module, encoder: Any, ids: np.ndarray) -> None:
     ids : ndarray of int
         Token ids of the training data, with or without duplicates.
     """
-    full = encoder.get_input_embeddings()
+    full = embeddings_of(encoder)
     if type(full) is not nn.Embedding or not full.weight.requires_grad:
         return
     if sum(_has_parameter(module, full.weight) for module in model.modules()) > 1:

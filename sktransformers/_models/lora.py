@@ -15,6 +15,7 @@ from torch import nn
 
 from .._json import Schema
 from ..exceptions import ModelFormatError
+from .embeddings import add_embeddings
 from .files import quiet
 from .weights import hash_tensors
 
@@ -149,7 +150,7 @@ def adapter_state(model: Any, settings: AdapterSettings) -> AdapterState:
     return AdapterState(settings, tensors, fingerprint(model))
 
 
-def restore_adapter(model: Any, state: AdapterState) -> None:
+def restore_adapter(model: Any, state: AdapterState, tokenizer: Any) -> None:
     """Restore a saved adapter on its base model.
 
     Parameters
@@ -158,12 +159,15 @@ def restore_adapter(model: Any, state: AdapterState) -> None:
         Model as loaded from its checkpoint; modified in place.
     state : AdapterState
         State returned by :func:`adapter_state`.
+    tokenizer : PreTrainedTokenizerBase
+        Tokenizer of the model.
 
     Raises
     ------
     ModelFormatError
         If the base weights differ from those of the training.
     """
+    add_embeddings(model, tokenizer)
     add_adapter(model, state.settings)
     if fingerprint(model) != state.fingerprint:
         raise ModelFormatError(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..exceptions import ModelFormatError
+from .embeddings import add_embeddings
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def own_weights(model: Any, base: Any) -> OwnWeights:
     )
 
 
-def restore_weights(base: Any, own: OwnWeights) -> None:
+def restore_weights(base: Any, own: OwnWeights, tokenizer: Any) -> None:
     """Restore the weights of a fitted model on its loaded checkpoint.
 
     Parameters
@@ -66,6 +67,8 @@ def restore_weights(base: Any, own: OwnWeights) -> None:
         Model as loaded from the checkpoint; modified in place.
     own : OwnWeights
         Weights returned by :func:`own_weights`.
+    tokenizer : PreTrainedTokenizerBase
+        Tokenizer of the model.
 
     Raises
     ------
@@ -78,6 +81,9 @@ def restore_weights(base: Any, own: OwnWeights) -> None:
             "omits the weights that training did not change. Load it with the same "
             "pre-trained weights, or pickle with store_backbone=True."
         )
+    known = base.state_dict()
+    if any(t.shape != known[name].shape for name, t in own.tensors.items()):
+        add_embeddings(base, tokenizer)
     base.load_state_dict(own.tensors, strict=False)
 
 

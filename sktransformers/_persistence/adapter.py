@@ -133,7 +133,7 @@ def read_adapter(
         head = read_tensors(folder / HEAD)
         tensors |= {f"head.{name}": tensor for name, tensor in head.items()}
     state = AdapterState(adapter.settings, tensors, adapter.weights_hash)
-    restore_adapter(model, state)
+    restore_adapter(model, state, checkpoint.tokenizer)
     expected = adapter_state(model, adapter.settings).tensors.keys()
     if tensors.keys() != expected:
         raise ModelFormatError(

@@ -102,11 +102,11 @@ def read_base(estimator: Any) -> None:
     own = estimator.model_
     if isinstance(own, AdapterState):
         model = _read_model(estimator, hardware.weights_dtype(estimator.precision))
-        restore_adapter(model, own)
+        restore_adapter(model, own, estimator.tokenizer_)
         estimator.model_ = model
     elif isinstance(own, OwnWeights):
         model = _read_model(estimator, own.dtype)
-        restore_weights(model, own)
+        restore_weights(model, own, estimator.tokenizer_)
         estimator.model_ = model
 
 

@@ -138,6 +138,11 @@ class Encoding:
             return np.ones(len(self), dtype=np.int64)
         return self.positions.lengths
 
+    @property
+    def all_ids(self) -> np.ndarray:
+        """Token ids of all windows and of padding, with duplicates."""
+        return np.append(self.ids.values, self.pad_id)
+
     def outputs_of(self, rows: np.ndarray) -> np.ndarray:
         """Return the indices of the outputs of the given windows."""
         return rows if self.positions is None else self.positions.flat_indices(rows)

@@ -138,6 +138,11 @@ class PairEncoding:
         """Number of encoder and decoder tokens of each text, of shape (n_texts,)."""
         return self.sources.lengths + self.targets.lengths
 
+    @property
+    def all_ids(self) -> np.ndarray:
+        """Token ids of sources, targets and padding, with duplicates."""
+        return np.append(self.sources.all_ids, self.targets.all_ids)
+
     def hashes(self) -> np.ndarray:
         """Return a hash of each text's token ids, of shape (n_texts,)."""
         sources, targets = self.sources.hashes(), self.targets.hashes()

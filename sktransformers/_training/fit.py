@@ -26,6 +26,7 @@ from .._inference.predict import (
     to_tensors,
     token_losses,
 )
+from .._models.embeddings import add_embeddings, require_embeddings
 from .._models.heads import (
     ArchitectureModel,
     PooledModel,
@@ -204,9 +205,17 @@ def _make_model(inputs: FitInputs) -> tuple[Model, np.ndarray | None]:
     dtype = devices.weights_dtype(params.precision)
     if inputs.checkpoint is None:
         assert inputs.previous is not None
-        model = copy.deepcopy(inputs.previous).to(inputs.device, dtype)
+        model = copy.deepcopy(inputs.previous).to(dtype)
     else:
-        model = inputs.build(dtype).to(inputs.device)
+        model = inputs.build(dtype)
+    tokenizer, encoding = inputs.attributes["tokenizer_"], inputs.train_data.encoding
+    is_trained = inputs.one_epoch or params.max_epochs != 0
+    if not is_trained:
+        require_embeddings(model, tokenizer, encoding.all_ids)
+    if is_trained or inputs.attributes["_adapter"] is not None:
+        add_embeddings(model, tokenizer)
+    model.to(inputs.device)
+    if inputs.checkpoint is not None:
         if model.has_new_head and _needs_head_init(inputs):
             embeddings = _init_head(inputs, model)
         elif not model.has_new_head:
@@ -312,7 +321,7 @@ def _fast_training(
     # The state of an optimizer that is continued needs all embeddings.
     keeps_state = inputs.one_epoch or inputs.optimizer_state is not None
     if not (model.predicts_tokens or keeps_state):
-        token_ids = np.append(encoding.ids.values, encoding.pad_id)
+        token_ids = encoding.all_ids
     return fast_training(
         model,
         inputs.device,
