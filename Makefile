@@ -113,7 +113,7 @@ $(BIN)/python:
 
 $(READY): $(SOURCES) | $(BIN)/python
 	@echo "Installing into $(VENV); the first time takes a minute or more."
-	$(PIP) --constraint $(CONSTRAINTS) --editable '.[bench,lora,onnx,openvino,plot,test]'
+	$(PIP) --constraint $(CONSTRAINTS) --editable '.[bench,explain,lora,onnx,openvino,plot,test]'
 	$(PIP) --no-deps --require-hashes --requirement requirements/embedded.txt
 	$(PIP) --no-deps --require-hashes --requirement requirements/generator.txt
 	@touch $@

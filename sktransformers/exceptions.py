@@ -8,6 +8,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointWarning",
     "DivergenceError",
+    "ExplanationWarning",
     "HeadMismatchError",
     "ModelNotFoundError",
     "ModelFormatError",
@@ -76,3 +77,7 @@ class TruncationWarning(UserWarning):
 
 class UncachedGenerationWarning(UserWarning):
     """Issued if text is generated without a key-value cache, which is slower."""
+
+
+class ExplanationWarning(UserWarning):
+    """Issued if texts are explained by another method than the most accurate one."""

@@ -35,7 +35,10 @@ MAY_IMPORT = {
     },
     "_show_versions": {"_hardware", *BASICS},
     "datasets": BASICS,
-    "inspection": BASICS,
+    "inspection": {
+        *("_estimators", "_hardware", "_inference", "_models", "_tasks", "_text"),
+        *BASICS,
+    },
 }
 
 # What a part knows nothing of.

@@ -29,7 +29,7 @@ from ..exceptions import HeadMismatchError, TextValueError, TruncationWarning
 from .parameters import SHARED
 
 if TYPE_CHECKING:
-    from .._text.encoding import Encoding
+    from .._text.encoding import Encoding, Ragged, SpecialTokens
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -222,12 +222,19 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _encode(self, texts: Texts, tokenizer: Any, limit: int) -> "Encoding":
         """Tokenize texts and apply `long_text` and `max_length`."""
-        from .._text.encoding import SpecialTokens, encode, require_fitting, tokenize
+        from .._text.encoding import SpecialTokens, tokenize
 
-        special = SpecialTokens.of(tokenizer)
-        least = special.count(len(texts.columns)) + len(texts.columns)
-        max_length = self._check_max_length(least, limit)
         columns = [tokenize(tokenizer, column) for column in texts.columns]
+        return self._arrange(columns, SpecialTokens.of(tokenizer), limit)
+
+    def _arrange(
+        self, columns: "list[Ragged]", special: "SpecialTokens", limit: int
+    ) -> "Encoding":
+        """Join columns of token ids and apply `long_text` and `max_length`."""
+        from .._text.encoding import encode, require_fitting
+
+        least = special.count(len(columns)) + len(columns)
+        max_length = self._check_max_length(least, limit)
         if self.long_text == "error":
             require_fitting(columns, special, max_length)
         return encode(

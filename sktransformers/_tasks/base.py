@@ -160,6 +160,23 @@ class Task(ABC):
         """Invert :meth:`_to_mean` on the averages."""
         return means
 
+    def explained_score(self, outputs: "torch.Tensor", target: int) -> "torch.Tensor":
+        """Return the score of an output that explanations attribute to words.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n_texts, n_windows, n_outputs)
+            Outputs of the windows of each text.
+        target : int
+            Index of the output.
+
+        Returns
+        -------
+        Tensor of shape (n_texts,)
+            Score of each text, a differentiable function of the outputs.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no explained score.")
+
     def label_names(self) -> list[str]:
         """Return the label names of the outputs, for ``config.id2label``."""
         return [str(label) for label in self.classes]

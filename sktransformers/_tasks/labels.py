@@ -100,6 +100,12 @@ class LabelTask(Task):
 
         return functional.cross_entropy(outputs, targets, reduction="none")
 
+    def explained_score(self, outputs: "torch.Tensor", target: int) -> "torch.Tensor":
+        """Return the log-odds of a class."""
+        logs = outputs.log_softmax(dim=-1).logsumexp(dim=1)
+        others = [i for i in range(self.n_outputs) if i != target]
+        return logs[:, target] - logs[:, others].logsumexp(dim=1)
+
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Return class probabilities, of shape (n_rows, n_classes), as float64."""
         # scipy.special.softmax takes ten times as long for a single text.

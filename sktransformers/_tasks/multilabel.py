@@ -60,6 +60,15 @@ class MultilabelTask(Task):
         )
         return losses.sum(dim=1)
 
+    def explained_score(self, outputs: "torch.Tensor", target: int) -> "torch.Tensor":
+        """Return the log-odds of a label."""
+        from torch.nn.functional import logsigmoid
+
+        output = outputs[:, :, target]
+        return logsigmoid(output).logsumexp(dim=1) - logsigmoid(-output).logsumexp(
+            dim=1
+        )
+
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Return label probabilities, of shape (n_rows, n_labels), as float64."""
         return expit(outputs.astype(np.float64))

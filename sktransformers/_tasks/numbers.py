@@ -91,6 +91,12 @@ class NumberTask(Task):
         predicted = outputs.astype(np.float64) * self.scale + self.mean
         return predicted.ravel() if self.is_flat else predicted
 
+    def explained_score(self, outputs: "torch.Tensor", target: int) -> "torch.Tensor":
+        """Return a number in the units of y."""
+        return (
+            outputs[:, :, target].mean(dim=1) * self.scale[target] + self.mean[target]
+        )
+
     def score(
         self,
         outputs: np.ndarray,

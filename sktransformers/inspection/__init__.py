@@ -1,6 +1,19 @@
-"""Displays of the training history and of predicted entities."""
+"""Explanations of predictions, and displays of entities and training histories."""
 
+from ._attributions import AttributionDisplay
+from ._corpus import explain_corpus
 from ._entities import EntityDisplay
+from ._explain import explain
+from ._explanation import Explanation
+from ._fidelity import explanation_fidelity
 from ._loss_curve import LossCurveDisplay
 
-__all__ = ["EntityDisplay", "LossCurveDisplay"]
+__all__ = [
+    "AttributionDisplay",
+    "EntityDisplay",
+    "Explanation",
+    "LossCurveDisplay",
+    "explain",
+    "explain_corpus",
+    "explanation_fidelity",
+]
