@@ -69,8 +69,8 @@ def explain_corpus(
     >>> corpus.groupby("target")["phrase"].first().tolist()
     ['bad', 'good']
     """
-    for name, value in (("max_words", max_words), ("min_texts", min_texts)):
-        check_count(name, value)
+    check_count("max_words", max_words)
+    check_count("min_texts", min_texts)
     explanations = explain(estimator, X, target, method=method, n_steps=n_steps)
     found: dict[tuple[Any, str], list[float]] = defaultdict(list)
     for explanation in explanations:
