@@ -3,6 +3,8 @@
 import random
 
 import pytest
+from checked_estimators import OURS, make_estimator, save_models
+from text_checks import TextCase
 from tiny_generators import (
     CHAT,
     KINDS,
@@ -14,6 +16,20 @@ from tiny_generators import (
 from tiny_models import make_sentences
 from tiny_taggers import ENOUGH, make_tagged, make_tagger
 from tiny_translators import LANGUAGES, save_translator
+
+# All estimators
+
+
+@pytest.fixture(scope="session")
+def text_cases(tmp_path_factory):
+    """Return a case of each estimator; the checks share its fitted estimator."""
+    models = save_models(tmp_path_factory.mktemp)
+    cases = {kind: TextCase(make_estimator(cls, models)) for kind, cls in OURS.items()}
+    tagger = cases["tagger"]
+    rows = [text.split() for text in tagger.texts]
+    cases["tagger of token lists"] = TextCase(tagger.estimator, rows, tagger.y)
+    return cases
+
 
 # Classifiers
 

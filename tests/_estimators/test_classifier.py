@@ -305,6 +305,15 @@ def test_a_frame_of_text_columns(text_pairs, tiny_classifier):
     assert not hasattr(tiny_classifier, "feature_names_in_")
 
 
+def test_duplicate_column_names_are_not_stored(tiny_classifier):
+    # scikit-learn rejects them where it compares names.
+    frame = pd.DataFrame([["good", "film"], ["bad", "plot"]] * 4, columns=["t", "t"])
+    tiny_classifier.fit(frame, [0, 1] * 4)
+    assert tiny_classifier.n_features_in_ == 2
+    assert not hasattr(tiny_classifier, "feature_names_in_")
+    assert len(tiny_classifier.predict(frame)) == 8
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -4,7 +4,7 @@ import pytest
 from checked_estimators import make_estimator, save_models
 from mutations import MUTATIONS, PAGE, SCIKIT_LEARN, render
 from sklearn.utils import estimator_checks
-from text_checks.estimator_checks import TextCase, text_checks
+from text_checks import TextCase, text_checks
 
 
 @pytest.fixture(scope="module")

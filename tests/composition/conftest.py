@@ -1,4 +1,4 @@
-"""What the tests of composition share."""
+"""Fixtures of the tests of compatibility with scikit-learn."""
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -22,13 +22,13 @@ def _close_figures():
 
 @pytest.fixture
 def quick(tiny_classifier):
-    """Return an unfitted classifier that makes a handful of steps."""
+    """Return an unfitted classifier that trains for a few steps."""
     return tiny_classifier.set_params(max_epochs=2)
 
 
 @pytest.fixture
 def quick_regressor(tiny_model):
-    """Return an unfitted regressor that makes a handful of steps."""
+    """Return an unfitted regressor that trains for a few steps."""
     return TransformerRegressor(
         tiny_model,
         max_epochs=2,
@@ -54,26 +54,26 @@ def y(sentences):
 
 @pytest.fixture
 def praise(X):
-    """Return the number of words of each sentence, those of praise counted thrice."""
+    """Return the number of words of each sentence; positive words count three times."""
     words = [text.split() for text in X]
     return np.array([len(w) + 2.0 * sum(v in POSITIVE for v in w) for w in words])
 
 
 @pytest.fixture
 def column(X):
-    """Return the sentences as the only column of a frame."""
+    """Return the sentences as a data frame with one column."""
     return pd.DataFrame({"text": X})
 
 
 @pytest.fixture
 def rows(X):
-    """Return the number of each sentence's row, as a column."""
+    """Return the row index of each sentence, as a column."""
     return np.arange(len(X))[:, None]
 
 
 @pytest.fixture
 def by_row(X):
-    """Return a function that puts the look-up of texts before an estimator."""
+    """Return a function that prepends the look-up of texts to an estimator."""
 
     def put_before(estimator, texts=X):
         def look_up(numbers):
@@ -86,7 +86,7 @@ def by_row(X):
 
 @pytest.fixture
 def three(X, y):
-    """Return labels of three kinds: every third text loses its telling words."""
+    """Return texts of three classes: every third text has neutral words only."""
     texts, labels = list(X), [str(label) for label in y]
     for i in range(0, len(texts), 3):
         texts[i] = " ".join(word for word in texts[i].split() if word in NEUTRAL)

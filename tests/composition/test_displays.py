@@ -1,4 +1,4 @@
-"""The classifier in scikit-learn's displays and inspection."""
+"""The classifier in scikit-learn's displays and inspection tools."""
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ from sklearn.model_selection import (
 
 @pytest.fixture
 def unseen():
-    """Return sentences that were not learned, and their labels, some of them wrong."""
+    """Return test sentences and their labels, some of them wrong."""
     from tiny_models import make_sentences
 
     texts, labels = make_sentences(64, seed=1)
@@ -38,11 +38,11 @@ def unseen():
 
 @pytest.fixture
 def of_positive(fitted_classifier, unseen):
-    """Return the probability that each unseen sentence is positive."""
+    """Return the positive probability of each test sentence."""
     return fitted_classifier.predict_proba(unseen[0])[:, 1]
 
 
-@cell("ConfusionMatrixDisplay", shows="shows the matrix of `predict`")
+@cell("ConfusionMatrixDisplay", shows="Confusion matrix of `predict`")
 def test_confusion_matrix(fitted_classifier, unseen):
     texts, labels = unseen
     display = ConfusionMatrixDisplay.from_estimator(fitted_classifier, texts, labels)
@@ -51,7 +51,7 @@ def test_confusion_matrix(fitted_classifier, unseen):
     assert display.display_labels.tolist() == ["neg", "pos"]
 
 
-@cell("RocCurveDisplay", shows="shows the area under the curve of `predict_proba`")
+@cell("RocCurveDisplay", shows="Curve and area under it, from `predict_proba`")
 def test_roc_curve(fitted_classifier, unseen, of_positive):
     display = RocCurveDisplay.from_estimator(fitted_classifier, *unseen)
     expected = roc_auc_score(unseen[1], of_positive)
@@ -59,7 +59,7 @@ def test_roc_curve(fitted_classifier, unseen, of_positive):
     assert 0.7 < expected < 1
 
 
-@cell("RocCurveDisplay.from_cv_results", shows="shows a curve for each fold")
+@cell("RocCurveDisplay.from_cv_results", shows="One curve per fold")
 @pytest.mark.parametrize("kind", ["list", "column"])
 def test_roc_curves_of_folds(kind, quick, X, column, y):
     texts = X if kind == "list" else column
@@ -76,7 +76,7 @@ def test_roc_curves_of_folds(kind, quick, X, column, y):
     assert display.roc_auc == pytest.approx(results["test_score"].tolist())
 
 
-@cell("PrecisionRecallDisplay", shows="shows the average precision")
+@cell("PrecisionRecallDisplay", shows="Average precision")
 def test_precision_recall_curve(fitted_classifier, unseen, of_positive):
     display = PrecisionRecallDisplay.from_estimator(fitted_classifier, *unseen)
     expected = average_precision_score(unseen[1], of_positive, pos_label="pos")
@@ -84,7 +84,7 @@ def test_precision_recall_curve(fitted_classifier, unseen, of_positive):
     assert 0.7 < expected < 1
 
 
-@cell("DetCurveDisplay", shows="shows false positives against false negatives")
+@cell("DetCurveDisplay", shows="False positive and false negative rates")
 def test_det_curve(fitted_classifier, unseen, of_positive):
     display = DetCurveDisplay.from_estimator(fitted_classifier, *unseen)
     fpr, fnr, _ = det_curve(
@@ -95,7 +95,7 @@ def test_det_curve(fitted_classifier, unseen, of_positive):
     assert len(fpr) > 4
 
 
-@cell("CalibrationDisplay", shows="shows how sure it is against how right")
+@cell("CalibrationDisplay", shows="Predicted probability against observed frequency")
 def test_calibration_curve(fitted_classifier, unseen, of_positive):
     display = CalibrationDisplay.from_estimator(fitted_classifier, *unseen, n_bins=4)
     shares, means = calibration_curve(unseen[1] == "pos", of_positive, n_bins=4)
@@ -105,12 +105,12 @@ def test_calibration_curve(fitted_classifier, unseen, of_positive):
 
 @pytest.fixture(params=["classifier", "regressor"])
 def task(request, quick, quick_regressor, y, praise):
-    """Return an unfitted estimator and what it learns."""
+    """Return an unfitted estimator and its targets."""
     return (quick, y) if request.param == "classifier" else (quick_regressor, praise)
 
 
-@cell("LearningCurveDisplay", shows="shows what learning_curve returns")
-@cell("LearningCurveDisplay", "regressor", shows="shows what learning_curve returns")
+@cell("LearningCurveDisplay", shows="Equal to `learning_curve`")
+@cell("LearningCurveDisplay", "regressor", shows="Equal to `learning_curve`")
 def test_learning_curve(task, X):
     options = {"train_sizes": [8, 16], "cv": 2, "shuffle": True, "random_state": 0}
     model, y = task
@@ -120,10 +120,8 @@ def test_learning_curve(task, X):
     )
 
 
-@cell("ValidationCurveDisplay", shows="shows what validation_curve returns")
-@cell(
-    "ValidationCurveDisplay", "regressor", shows="shows what validation_curve returns"
-)
+@cell("ValidationCurveDisplay", shows="Equal to `validation_curve`")
+@cell("ValidationCurveDisplay", "regressor", shows="Equal to `validation_curve`")
 def test_validation_curve(task, X):
     options = {"param_name": "max_epochs", "param_range": [0, 2], "cv": 2}
     model, y = task
@@ -132,11 +130,15 @@ def test_validation_curve(task, X):
     assert np.array_equal(display.test_scores, expected)
 
 
-@cell("permutation_importance", shows="finds the column that tells", how=COLUMN)
+@cell(
+    "permutation_importance",
+    shows="The informative column has the highest importance",
+    how=COLUMN,
+)
 @cell(
     "permutation_importance",
     "regressor",
-    shows="finds the column that tells",
+    shows="The informative column has the highest importance",
     how=COLUMN,
 )
 def test_permutation_importance(task, X):
@@ -149,7 +151,11 @@ def test_permutation_importance(task, X):
     assert telling > 0.2
 
 
-@cell("PartialDependenceDisplay", shows="of a text column of few values", how=COLUMN)
+@cell(
+    "PartialDependenceDisplay",
+    shows="A text column with few distinct values",
+    how=COLUMN,
+)
 def test_partial_dependence(quick, X, y):
     subjects = ["the film", "the plot"]
     frame = pd.DataFrame({"subject": subjects * 32, "text": X})
@@ -164,7 +170,7 @@ def test_partial_dependence(quick, X, y):
     assert_allclose(display.pd_results[0]["average"][0], means)
 
 
-@cell("PredictionErrorDisplay", "regressor", shows="shows the predictions")
+@cell("PredictionErrorDisplay", "regressor", shows="Predicted against true values")
 def test_prediction_errors(quick_regressor, X, praise):
     quick_regressor.fit(X, praise)
     display = PredictionErrorDisplay.from_estimator(quick_regressor, X, praise)

@@ -1,4 +1,4 @@
-"""What scikit-learn itself refuses to do with texts, and says so."""
+"""Unsupported combinations with scikit-learn raise the expected errors."""
 
 import re
 
@@ -53,20 +53,19 @@ def regressor(model):
 
 ONE_DIMENSION = "Expected 2D array, got 1D array instead"
 NUMBERS = "could not convert string to float"
-USE_COLUMN = "It checks that X has two dimensions. Pass one column of texts."
-USE_ROWS = "It turns X into floats before the classifier sees it. Pass row numbers."
-AS_NUMBERS = "It turns X into floats before the regressor sees it. Pass row numbers."
+USE_COLUMN = "Requires 2-D X. Pass a single column of texts."
+USE_ROWS = "Converts X to floats. Pass row indices."
 CHAIN = (
-    "It puts the earlier labels beside X as numbers. Pass row numbers, and look "
-    "the texts up in a ColumnTransformer that passes the labels on."
+    "Appends the previous targets to X as numeric columns. Pass row indices, and look "
+    "up the texts in a ColumnTransformer that passes the other columns through."
 )
 PASSTHROUGH = (
-    "It puts X beside the models' predictions, for the final estimator to read. Let a "
-    "model of embeddings be one of `estimators` instead."
+    "Passes X on to the final estimator. Add a pipeline of embeddings to `estimators` "
+    "instead."
 )
-NO_WEIGHTS = (
-    "It ranks columns of X by one coefficient each, and a text model has none. On "
-    "embeddings, give it an estimator that has, such as LogisticRegression."
+NO_COEFFICIENTS = (
+    "Requires one coefficient or importance per column of X. Use it on embeddings, "
+    "with an estimator such as LogisticRegression."
 )
 
 FORBIDDEN = [
@@ -98,7 +97,7 @@ FORBIDDEN = [
         "permutation_importance, 1-D texts",
         lambda model, X, y: permutation_importance(model.fit(X, y), X, y),
         ONE_DIMENSION,
-        "It shuffles one column of X after the other. Pass a frame.",
+        "Permutes the columns of X. Pass a data frame.",
     ),
     Forbidden(
         "OneVsOneClassifier, 1-D texts",
@@ -128,7 +127,7 @@ FORBIDDEN = [
         "RegressorChain, 1-D texts",
         lambda model, X, y: RegressorChain(regressor(model)).fit(X, two_numbers(X)),
         ONE_DIMENSION,
-        CHAIN.replace("labels", "numbers"),
+        CHAIN,
     ),
     Forbidden(
         "RegressorChain, a column of texts",
@@ -136,7 +135,7 @@ FORBIDDEN = [
             as_column(X), two_numbers(X)
         ),
         NUMBERS,
-        CHAIN.replace("labels", "numbers"),
+        CHAIN,
     ),
     Forbidden(
         "RANSACRegressor, 1-D texts",
@@ -144,7 +143,7 @@ FORBIDDEN = [
             X, numbers(X)
         ),
         ONE_DIMENSION,
-        AS_NUMBERS,
+        USE_ROWS,
     ),
     Forbidden(
         "RANSACRegressor, a column of texts",
@@ -152,7 +151,7 @@ FORBIDDEN = [
             as_column(X), numbers(X)
         ),
         NUMBERS,
-        AS_NUMBERS,
+        USE_ROWS,
     ),
     Forbidden(
         "StackingClassifier with `passthrough`, 1-D texts",
@@ -188,25 +187,25 @@ FORBIDDEN = [
             np.array([X, X], dtype=object).T, y
         ),
         NUMBERS,
-        "It selects among columns of numbers: among those of `transform`, say.",
+        "Requires numeric columns, such as embeddings.",
     ),
     Forbidden(
         "RFE",
         lambda model, X, y: RFE(model).fit(as_column(X), y),
         NUMBERS,
-        NO_WEIGHTS,
+        NO_COEFFICIENTS,
     ),
     Forbidden(
         "RFECV",
         lambda model, X, y: RFECV(model).fit(as_column(X), y),
         NUMBERS,
-        NO_WEIGHTS,
+        NO_COEFFICIENTS,
     ),
     Forbidden(
         "SelectFromModel",
         lambda model, X, y: SelectFromModel(model).fit(X, y).transform(as_column(X)),
         "should have `coef_` or `feature_importances_` attribute",
-        NO_WEIGHTS,
+        NO_COEFFICIENTS,
     ),
     Forbidden(
         "DecisionBoundaryDisplay",
@@ -214,7 +213,7 @@ FORBIDDEN = [
             model.fit(as_column(X), y), as_column(X)
         ),
         "n_features must be equal to 2",
-        "It predicts on a grid of two numeric columns.",
+        "Requires two numeric columns.",
     ),
     Forbidden(
         "PartialDependenceDisplay of many texts",
@@ -222,13 +221,13 @@ FORBIDDEN = [
             model.fit(as_column(X), y), as_column(X), [0]
         ),
         "can't multiply sequence by non-int",
-        "It lays a grid between a column's values. Where these are few, name the "
-        "column in `categorical_features`.",
+        "Interpolates between the values of a column. For a column with few distinct "
+        "values, pass its name as `categorical_features`.",
     ),
 ]
 
 
 @pytest.mark.parametrize("entry", FORBIDDEN, ids=lambda entry: entry.tool)
-def test_what_scikit_learn_forbids(entry, quick, X, y):
+def test_unsupported_combinations_raise(entry, quick, X, y):
     with pytest.raises((ValueError, TypeError), match=re.escape(entry.message)):
         entry.attempt(quick.set_params(max_epochs=0), X, y)

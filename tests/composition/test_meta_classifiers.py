@@ -39,7 +39,7 @@ def tfidf():
     return make_pipeline(TfidfVectorizer(), LogisticRegression())
 
 
-@cell("CalibratedClassifierCV", shows="the mean of the calibrated folds")
+@cell("CalibratedClassifierCV", shows="Mean of the calibrated models of the folds")
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
 def test_calibration(method, quick, X, y):
     calibrated = CalibratedClassifierCV(quick, method=method, cv=2).fit(X, y)
@@ -51,7 +51,7 @@ def test_calibration(method, quick, X, y):
 
 @cell(
     "CalibratedClassifierCV of a FrozenEstimator",
-    shows="the model stays; its probabilities are calibrated, their order kept",
+    shows="Calibrates the probabilities without refitting the model",
 )
 def test_calibration_of_a_fitted_model(fitted_classifier, X, y):
     before = fitted_classifier.predict_proba(X)
@@ -63,14 +63,16 @@ def test_calibration_of_a_fitted_model(fitted_classifier, X, y):
     assert spearmanr(before[:, 1], after[:, 1]).statistic > 0.999
 
 
-@cell("VotingClassifier, soft", shows="the mean of both models' probabilities")
+@cell("VotingClassifier, soft", shows="Mean of the probabilities of both models")
 def test_a_soft_vote(quick, tfidf, X, y):
     vote = VotingClassifier([("a", quick), ("b", tfidf)], voting="soft").fit(X, y)
     mean = (quick.fit(X, y).predict_proba(X) + tfidf.fit(X, y).predict_proba(X)) / 2
     assert_allclose(vote.predict_proba(X), mean)
 
 
-@cell("StackingClassifier", shows="a linear model of the held-out probabilities")
+@cell(
+    "StackingClassifier", shows="Equal to a linear model on out-of-fold probabilities"
+)
 def test_stacking(quick, tfidf, X, y):
     models = [("a", quick), ("b", tfidf)]
     stack = StackingClassifier(models, LogisticRegression(), cv=2).fit(X, y)
@@ -83,7 +85,9 @@ def test_stacking(quick, tfidf, X, y):
     assert stack.score(X, y) > 0.8
 
 
-@cell("BaggingClassifier", shows="the mean of models of different draws", how=COLUMN)
+@cell(
+    "BaggingClassifier", shows="Mean of models fitted on bootstrap samples", how=COLUMN
+)
 def test_bagging(quick, column, y):
     bag = BaggingClassifier(quick, n_estimators=2, random_state=0).fit(column, y)
     array = column.to_numpy(dtype=object)
@@ -94,7 +98,9 @@ def test_bagging(quick, column, y):
 
 
 @cell(
-    "AdaBoostClassifier", shows="each model weighs what the last got wrong", how=COLUMN
+    "AdaBoostClassifier",
+    shows="Each model increases the weights of misclassified texts",
+    how=COLUMN,
 )
 def test_boosting(quick, column, y):
     quick.set_params(max_epochs=1, learning_rate=1e-5)  # lest nothing is left to do
@@ -110,7 +116,7 @@ def test_boosting(quick, column, y):
     assert boost.score(column, y) > 0.7
 
 
-@cell("OneVsRestClassifier", shows="a model for each class, as by hand")
+@cell("OneVsRestClassifier", shows="Equal to one model per class")
 @pytest.mark.parametrize("kind", ["list", "column"])
 def test_one_against_the_rest(kind, quick, three):
     X, y = three
@@ -126,7 +132,7 @@ def test_one_against_the_rest(kind, quick, three):
     assert wrapped.score(X, y) > 0.6
 
 
-@cell("OneVsOneClassifier", shows="a model for each pair of classes", how=ROWS)
+@cell("OneVsOneClassifier", shows="One model per pair of classes", how=ROWS)
 def test_one_against_one(quick, three, by_row):
     X, y = three
     rows = np.arange(64)[:, None]
@@ -139,7 +145,7 @@ def test_one_against_one(quick, three, by_row):
     assert wrapped.score(rows, y) > 0.6
 
 
-@cell("OutputCodeClassifier", shows="a model for each bit of the classes' codes")
+@cell("OutputCodeClassifier", shows="One model per bit of the class codes")
 def test_output_codes(quick, three):
     X, y = three
     wrapped = OutputCodeClassifier(quick, code_size=1, random_state=3).fit(X, y)
@@ -150,7 +156,7 @@ def test_output_codes(quick, three):
     assert wrapped.score(X, y) > 0.5
 
 
-@cell("MultiOutputClassifier", shows="a model for each column of y, as by hand")
+@cell("MultiOutputClassifier", shows="Equal to one model per column of y")
 @pytest.mark.parametrize("kind", ["list", "column"])
 def test_several_outputs(kind, quick, X, column, y):
     Y = np.column_stack([y, np.where(np.arange(64) % 3, y, "neg")])
@@ -161,7 +167,11 @@ def test_several_outputs(kind, quick, X, column, y):
         assert np.array_equal(probabilities, alone.predict_proba(X))
 
 
-@cell("ClassifierChain", shows="the second model sees the first one's label", how=ROWS)
+@cell(
+    "ClassifierChain",
+    shows="The second model uses the first label as feature",
+    how=ROWS,
+)
 def test_a_chain(quick, X, y, rows, by_row):
     embedding = ("text", by_row(quick), [0])
     columns = ColumnTransformer([embedding], remainder="passthrough")
@@ -176,7 +186,7 @@ def test_a_chain(quick, X, y, rows, by_row):
     assert chain.score(rows, Y) > 0.8
 
 
-@cell("SelfTrainingClassifier", shows="learns from its own sure labels", how=ROWS)
+@cell("SelfTrainingClassifier", shows="Learns from its confident predictions", how=ROWS)
 def test_self_training(quick, y, rows, by_row):
     labels = (y == "pos").astype(int)
     few = np.where(np.arange(64) < 32, labels, -1)
@@ -189,7 +199,7 @@ def test_self_training(quick, y, rows, by_row):
     assert wrapped.score(rows, labels) > 0.8
 
 
-@cell("SequentialFeatureSelector", shows="picks two dimensions of the embeddings")
+@cell("SequentialFeatureSelector", shows="Selects two dimensions of the embeddings")
 def test_selected_dimensions_of_embeddings(quick, X, y):
     selector = SequentialFeatureSelector(
         LogisticRegression(), n_features_to_select=2, cv=2

@@ -41,13 +41,13 @@ from tiny_models import assert_close
 
 @pytest.fixture
 def quick(quick_regressor):
-    """Return an unfitted regressor that makes a handful of steps."""
+    """Return an unfitted regressor that trains for a few steps."""
     return quick_regressor
 
 
 @pytest.fixture
 def y(praise):
-    """Return a number for each sentence."""
+    """Return a target for each sentence."""
     return praise
 
 
@@ -57,7 +57,11 @@ def ridge():
     return make_pipeline(TfidfVectorizer(), Ridge())
 
 
-@cell("Pipeline, inner step", "regressor", shows="its embeddings feed a linear model")
+@cell(
+    "Pipeline, inner step",
+    "regressor",
+    shows="Embeddings as features of a linear model",
+)
 def test_a_pipeline(quick, X, y):
     pipeline = make_pipeline(quick, LinearRegression()).fit(X, y)
     embeddings = clone(quick).fit(X, y).transform(X)
@@ -66,7 +70,7 @@ def test_a_pipeline(quick, X, y):
     assert pipeline.score(X, y) > 0.5
 
 
-@cell("Pipeline, last step", "regressor", shows="predicts as the step alone")
+@cell("Pipeline, last step", "regressor", shows="Equal to the estimator alone")
 def test_the_last_step_of_a_pipeline(quick, X, y):
     pipeline = make_pipeline(FunctionTransformer(strip), clone(quick))
     pipeline.fit([f" {text}" for text in X], y)
@@ -79,11 +83,17 @@ def strip(texts):
     return [text.strip() for text in texts]
 
 
-@cell("FeatureUnion", "regressor", shows="its embeddings stand beside TF-IDF")
+@cell("FeatureUnion", "regressor", shows="Embeddings next to TF-IDF features")
 @cell(
-    "ColumnTransformer", "regressor", shows="a text column by its name, beside numbers"
+    "ColumnTransformer",
+    "regressor",
+    shows="A text column selected by name, next to numeric columns",
 )
-@cell("`set_output`", "regressor", shows="pandas and polars frames with named columns")
+@cell(
+    "`set_output`",
+    "regressor",
+    shows="pandas and polars data frames with feature names",
+)
 @pytest.mark.parametrize("container", ["pandas", "polars"])
 def test_embeddings_beside_others(container, quick, X, y):
     embeddings = clone(quick).fit(X, y).transform(X)
@@ -98,10 +108,12 @@ def test_embeddings_beside_others(container, quick, X, y):
     assert_close(table.to_numpy()[:, :16], embeddings)
 
 
-@cell("cross_val_predict", "regressor", shows="each fold predicts as by hand, in order")
 @cell(
-    "cross_val_score", "regressor", shows="each fold's score is that of a fit by hand"
+    "cross_val_predict",
+    "regressor",
+    shows="Equal to a manual loop over the folds, in input order",
 )
+@cell("cross_val_score", "regressor", shows="Equal to a manual loop over the folds")
 def test_cross_val_score(quick, X, y):
     scores = cross_val_score(quick, X, y, cv=2)
     predicted = cross_val_predict(quick, X, y, cv=2)
@@ -113,7 +125,9 @@ def test_cross_val_score(quick, X, y):
 
 
 @cell(
-    "validation_curve", "regressor", shows="more epochs fit the training texts better"
+    "validation_curve",
+    "regressor",
+    shows="The training score increases with the number of epochs",
 )
 def test_validation_curve(quick, X, y):
     quick.set_params(learning_rate=3e-3)
@@ -122,8 +136,14 @@ def test_validation_curve(quick, X, y):
     assert train[1].mean() > train[0].mean()
 
 
-@cell("RandomizedSearchCV", "regressor", shows="draws candidates and finds the better")
-@cell("HalvingGridSearchCV", "regressor", shows='`resource="max_epochs"`')
+@cell(
+    "RandomizedSearchCV", "regressor", shows="Samples candidates and selects the best"
+)
+@cell(
+    "HalvingGridSearchCV",
+    "regressor",
+    shows='`resource="max_epochs"`: the best candidates train longest',
+)
 @pytest.mark.parametrize("kind", ["randomized", "halving"])
 def test_other_searches(kind, quick, X, y):
     rates = {"learning_rate": [1e-7, 3e-3]}
@@ -145,7 +165,7 @@ def test_other_searches(kind, quick, X, y):
 @cell(
     "cross_validate",
     "regressor",
-    shows="several scorers at once; each fold's estimator predicts",
+    shows="Several scorers, with `return_estimator`",
 )
 def test_cross_validate(quick, X, y):
     scoring = ["r2", "neg_mean_absolute_error", "neg_root_mean_squared_error"]
@@ -159,7 +179,7 @@ def test_cross_validate(quick, X, y):
         assert score == result["test_r2"][position]
 
 
-@cell("GridSearchCV", "regressor", shows="finds the rate that learns")
+@cell("GridSearchCV", "regressor", shows="Selects the best learning rate")
 def test_grid_search(quick, X, y):
     search = GridSearchCV(quick, {"learning_rate": [1e-6, 3e-3]}, cv=2).fit(X, y)
     best = clone(quick).set_params(**search.best_params_)
@@ -167,13 +187,15 @@ def test_grid_search(quick, X, y):
     assert np.array_equal(search.predict(X), best.fit(X, y).predict(X))
 
 
-@cell("learning_curve", "regressor", shows="more texts score better")
+@cell(
+    "learning_curve", "regressor", shows="The score increases with the number of texts"
+)
 def test_learning_curve(quick, X, y):
     test = learning_curve(quick, X, y, train_sizes=[4, 32], cv=2)[2]
     assert test[1].mean() > test[0].mean()
 
 
-@cell("TransformedTargetRegressor", "regressor", shows="learns the logarithm of y")
+@cell("TransformedTargetRegressor", "regressor", shows="Learns the logarithm of y")
 def test_a_transformed_target(quick, X, y):
     wrapped = TransformedTargetRegressor(quick, func=np.log, inverse_func=np.exp)
     alone = clone(quick).fit(X, np.log(y))
@@ -181,14 +203,18 @@ def test_a_transformed_target(quick, X, y):
     assert wrapped.score(X, y) > 0.3
 
 
-@cell("VotingRegressor", "regressor", shows="the mean of both models")
+@cell("VotingRegressor", "regressor", shows="Mean of the predictions of both models")
 def test_a_vote(quick, ridge, X, y):
     vote = VotingRegressor([("a", quick), ("b", ridge)]).fit(X, y)
     mean = (quick.fit(X, y).predict(X) + ridge.fit(X, y).predict(X)) / 2
     assert_allclose(vote.predict(X), mean)
 
 
-@cell("StackingRegressor", "regressor", shows="a linear model of held-out predictions")
+@cell(
+    "StackingRegressor",
+    "regressor",
+    shows="Equal to a linear model on out-of-fold predictions",
+)
 def test_stacking(quick, ridge, X, y):
     models = [("a", quick), ("b", ridge)]
     stack = StackingRegressor(models, LinearRegression(), cv=2).fit(X, y)
@@ -197,7 +223,12 @@ def test_stacking(quick, ridge, X, y):
     assert_allclose(stack.final_estimator_.coef_, by_hand.coef_)
 
 
-@cell("BaggingRegressor", "regressor", shows="the mean of two draws", how=COLUMN)
+@cell(
+    "BaggingRegressor",
+    "regressor",
+    shows="Mean of models fitted on bootstrap samples",
+    how=COLUMN,
+)
 def test_bagging(quick, column, y):
     bag = BaggingRegressor(quick, n_estimators=2, random_state=0).fit(column, y)
     array = column.to_numpy(dtype=object)
@@ -209,7 +240,7 @@ def test_bagging(quick, column, y):
 @cell(
     "AdaBoostRegressor",
     "regressor",
-    shows="the weighted median of models of different draws",
+    shows="Weighted median of models fitted on weighted bootstrap samples",
     how=COLUMN,
 )
 def test_boosting(quick, column, y):
@@ -223,7 +254,7 @@ def test_boosting(quick, column, y):
     assert boost.score(column, y) > 0.3
 
 
-@cell("MultiOutputRegressor", "regressor", shows="a model for each column of y")
+@cell("MultiOutputRegressor", "regressor", shows="One model per column of y")
 def test_several_outputs(quick, X, y):
     Y = np.column_stack([y, -y])
     predicted = MultiOutputRegressor(quick).fit(X, Y).predict(X)
@@ -231,7 +262,12 @@ def test_several_outputs(quick, X, y):
         assert np.array_equal(predicted[:, i], clone(quick).fit(X, Y[:, i]).predict(X))
 
 
-@cell("RegressorChain", "regressor", shows="the second sees the first", how=ROWS)
+@cell(
+    "RegressorChain",
+    "regressor",
+    shows="The second model uses the first target as feature",
+    how=ROWS,
+)
 def test_a_chain(quick, rows, by_row, y):
     columns = ColumnTransformer([("text", by_row(quick), [0])], remainder="passthrough")
     chain = RegressorChain(make_pipeline(columns, LinearRegression()))
@@ -240,7 +276,7 @@ def test_a_chain(quick, rows, by_row, y):
     assert_close(predicted[:, 1], 3 * predicted[:, 0] + 1, rtol=1e-4)
 
 
-@cell("RANSACRegressor", "regressor", shows="leaves out what is far off", how=ROWS)
+@cell("RANSACRegressor", "regressor", shows="Excludes outliers", how=ROWS)
 def test_ransac(quick, rows, by_row, y):
     far = y.copy()
     far[::8] += 1000
@@ -257,10 +293,16 @@ def test_ransac(quick, rows, by_row, y):
     assert np.array_equal(ransac.predict(rows), by_hand.predict(rows))
 
 
-@cell("FrozenEstimator", "regressor", shows="a fitted model feeds another and stays")
-@cell("`clone`", "regressor", shows="has the parameters and nothing that was learned")
 @cell(
-    "HTML representation", "regressor", shows="shows the parameters and whether fitted"
+    "FrozenEstimator",
+    "regressor",
+    shows="Embeddings of a frozen regressor as features of another regressor",
+)
+@cell("`clone`", "regressor", shows="Copies the parameters, but no fitted attributes")
+@cell(
+    "HTML representation",
+    "regressor",
+    shows="Shows the parameters and the fitted state",
 )
 def test_what_is_known_of_a_fitted_model(quick, X, y):
     assert "Not fitted" in quick._repr_html_()
@@ -280,7 +322,7 @@ def test_what_is_known_of_a_fitted_model(quick, X, y):
 @cell(
     "permutation_test_score",
     "regressor",
-    shows="true numbers score better than shuffled",
+    shows="True targets score higher than permuted targets",
 )
 def test_permutation_test_score(quick, X, y):
     score, shuffled, _ = permutation_test_score(
@@ -293,13 +335,17 @@ def test_permutation_test_score(quick, X, y):
 @cell(
     "sample_weight through GridSearchCV",
     "regressor",
-    shows="weighs the fit that is kept",
+    shows="Applies to the refit on all texts",
 )
-@cell("sample_weight through Pipeline", "regressor", shows="as `step__sample_weight`")
+@cell(
+    "sample_weight through Pipeline",
+    "regressor",
+    shows="Passed as `step__sample_weight`",
+)
 @cell(
     "sample_weight, by metadata routing",
     "regressor",
-    shows="reaches fit and score through a pipeline in a search",
+    shows="Reaches `fit` and `score` through a pipeline in a search",
 )
 def test_weights(quick, X, y):
     weights = np.linspace(0.1, 2, 64)
@@ -320,7 +366,7 @@ def test_weights(quick, X, y):
     assert score == direct.score(X, y, sample_weight=weights) != direct.score(X, y)
 
 
-@cell("groups", "regressor", shows="no group is on both sides of a split")
+@cell("groups", "regressor", shows="No group is in both training and test set")
 def test_groups_reach_the_splitter(quick, X, y):
     groups = np.arange(64) // 16
     splits = list(GroupKFold(2).split(X, y, groups))

@@ -1,4 +1,4 @@
-"""The tagger and the generator in the tools that make sense for them."""
+"""The tagger and the generator in scikit-learn's tools."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ from tiny_taggers import make_tagged, make_tagger
 
 from sktransformers.metrics import chrf, entity_f1, entity_f1_score
 
-# Tests beside those of the estimators: the entry, and where it is.
+# Entries whose tests are in the estimators' own test files.
 ELSEWHERE = [
     (
         Cell(tool, estimator, shows),
@@ -39,67 +39,67 @@ ELSEWHERE = [
         (
             "Pipeline, last step",
             "tagger",
-            "predicts as the step alone",
+            "Equal to the estimator alone",
             "a_pipeline_predicts_as_its_last_step",
         ),
         (
             "Pipeline, last step",
             "generator",
-            "predicts as the step alone",
+            "Equal to the estimator alone",
             "as_the_last_step_of_a_pipeline",
         ),
         (
             "Pipeline, inner step",
             "generator",
-            "a classifier reads what it writes",
+            "Generated texts as input of a classifier",
             "what_it_writes_is_read_by_the_next_step",
         ),
         (
             "FeatureUnion",
             "tagger",
-            "counts of entities stand beside TF-IDF",
+            "Entity counts next to TF-IDF features",
             "counts_of_entities_stand_in_a_feature_union",
         ),
         (
             "ColumnTransformer",
             "tagger",
-            "counts of entities of a text column",
+            "Entity counts of a text column",
             "counts_of_entities_stand_in_a_feature_union",
         ),
         (
             "cross_val_score",
             "tagger",
-            "lists, arrays and Series score alike, by entity F1",
+            "Lists, arrays and Series give the same scores, by entity F1",
             "cross_validation",
         ),
         (
             "cross_val_score",
             "generator",
-            "scores what is written, by chrF",
+            "Scores the generated texts by chrF",
             "cross_validation_scores_what_is_written",
         ),
         (
             "cross_val_predict",
             "tagger",
-            "a tag for each word, in order",
+            "One tag per word, in input order",
             "cross_validated_predictions_come_in_order",
         ),
         (
             "GridSearchCV",
             "tagger",
-            "the same with two jobs",
+            "Two jobs give the same result as one",
             "a_grid_search_gives_the_same_with_more_jobs",
         ),
         (
             "GridSearchCV",
             "generator",
-            "over how it writes",
+            "Over generation parameters",
             "a_search_over_how_it_writes",
         ),
         (
             "sample_weight, by metadata routing",
             "tagger",
-            "weights of zero are as if the texts were dropped",
+            "A weight of 0 is equivalent to removing the text",
             "weights_are_routed",
         ),
     ]
@@ -114,31 +114,31 @@ def tagged():
 
 @pytest.fixture
 def tagger(tiny_model):
-    """Return an unfitted tagger that learns quickly."""
+    """Return an unfitted tagger that trains quickly."""
     return make_tagger(tiny_model, max_epochs=4, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory):
-    """Return the directory of a tiny model that writes."""
+    """Return the directory of a tiny generative model."""
     return save_writer(tmp_path_factory.mktemp("llama"), "llama")
 
 
 @pytest.fixture(scope="module")
 def pairs():
-    """Return letters, and the ones that follow them."""
+    """Return letters as inputs, and the next letters as targets."""
     return make_pairs(32)
 
 
 @pytest.fixture
 def generator(writer):
-    """Return an unfitted generator that learns quickly."""
+    """Return an unfitted generator that trains quickly."""
     return make_generator(writer, max_epochs=6, prompt_template="{text} it")
 
 
 @pytest.fixture(params=["tagger", "generator"])
 def task(request):
-    """Return an unfitted estimator, what it learns from, and its scorer."""
+    """Return an unfitted estimator, its training data and its scorer."""
     data = {"tagger": "tagged", "generator": "pairs"}[request.param]
     scorer = {"tagger": entity_f1, "generator": chrf}[request.param]
     X, y = request.getfixturevalue(data)
@@ -149,8 +149,16 @@ def at(values, rows):
     return [values[i] for i in rows]
 
 
-@cell("cross_validate", "tagger", shows="several scorers; each fold is as by hand")
-@cell("cross_validate", "generator", shows="several scorers; each fold is as by hand")
+@cell(
+    "cross_validate",
+    "tagger",
+    shows="Several scorers; equal to a manual loop over the folds",
+)
+@cell(
+    "cross_validate",
+    "generator",
+    shows="Several scorers; equal to a manual loop over the folds",
+)
 def test_cross_validate(task):
     estimator, X, y, scorer = task
     count = make_scorer(lambda true, predicted: len(predicted))
@@ -170,7 +178,7 @@ def test_cross_validate(task):
         assert list(result["estimator"][i].predict(at(X, test))) == list(expected)
 
 
-@cell("cross_val_predict", "generator", shows="a text for each text, in order")
+@cell("cross_val_predict", "generator", shows="One text per input, in input order")
 def test_texts_of_held_out_sources(generator, pairs):
     X, y = pairs
     written = cross_val_predict(generator, X, y, cv=2)
@@ -179,8 +187,10 @@ def test_texts_of_held_out_sources(generator, pairs):
         assert at(written, test) == by_hand.predict(at(X, test)).tolist()
 
 
-@cell("RandomizedSearchCV", "tagger", shows="draws candidates and finds the better")
-@cell("RandomizedSearchCV", "generator", shows="draws candidates and finds the better")
+@cell("RandomizedSearchCV", "tagger", shows="Samples candidates and selects the best")
+@cell(
+    "RandomizedSearchCV", "generator", shows="Samples candidates and selects the best"
+)
 def test_randomized_search(task):
     estimator, X, y, scorer = task
     rates = {"learning_rate": [1e-6, 1e-2], "max_epochs": [10]}
@@ -191,7 +201,7 @@ def test_randomized_search(task):
     assert search.score(X, y) == search.best_estimator_.score(X, y)
 
 
-LONGEST = '`resource="max_epochs"`: the best train longest'
+LONGEST = '`resource="max_epochs"`: the best candidates train longest'
 
 
 @cell("HalvingGridSearchCV", "tagger", shows=LONGEST)
@@ -213,8 +223,8 @@ def test_halving_grid_search(task):
     assert search.best_params_ == {"learning_rate": 1e-2, "max_epochs": 10}
 
 
-@cell("learning_curve", "tagger", shows="a score for each number of texts")
-@cell("learning_curve", "generator", shows="a score for each number of texts")
+@cell("learning_curve", "tagger", shows="One score per training size")
+@cell("learning_curve", "generator", shows="One score per training size")
 def test_learning_curve(task):
     estimator, X, y, scorer = task
     sizes, _, test = learning_curve(
@@ -226,9 +236,15 @@ def test_learning_curve(task):
     assert np.array_equal(test[1], expected)
 
 
-@cell("validation_curve", "tagger", shows="more epochs fit the training texts better")
 @cell(
-    "validation_curve", "generator", shows="more epochs fit the training texts better"
+    "validation_curve",
+    "tagger",
+    shows="The training score increases with the number of epochs",
+)
+@cell(
+    "validation_curve",
+    "generator",
+    shows="The training score increases with the number of epochs",
 )
 def test_validation_curve(task):
     estimator, X, y, scorer = task
@@ -244,7 +260,9 @@ def test_validation_curve(task):
     assert train[1].mean() > train[0].mean()
 
 
-@cell("`set_output`", "tagger", shows="pandas and polars frames with named columns")
+@cell(
+    "`set_output`", "tagger", shows="pandas and polars data frames with feature names"
+)
 @pytest.mark.parametrize("container", ["pandas", "polars"])
 def test_counts_of_entities_come_as_frames(container, tagger, tagged):
     tagger.fit(*tagged)
@@ -255,9 +273,13 @@ def test_counts_of_entities_come_as_frames(container, tagger, tagged):
     assert np.array_equal(frame.to_numpy(), counts)
 
 
-@cell("HTML representation", "tagger", shows="shows the parameters and whether fitted")
 @cell(
-    "HTML representation", "generator", shows="shows the parameters and whether fitted"
+    "HTML representation", "tagger", shows="Shows the parameters and the fitted state"
+)
+@cell(
+    "HTML representation",
+    "generator",
+    shows="Shows the parameters and the fitted state",
 )
 def test_the_html_representation(task):
     estimator, X, y, _ = task
@@ -267,7 +289,11 @@ def test_the_html_representation(task):
     assert "<span>Fitted" in html
 
 
-@cell("permutation_test_score", "tagger", shows="true tags score better than shuffled")
+@cell(
+    "permutation_test_score",
+    "tagger",
+    shows="True tags score higher than permuted tags",
+)
 def test_permutation_test_score(tagger, tagged):
     X = [words[:3] for words in tagged[0] if len(words) >= 3]
     y = [tags[:3] for tags in tagged[1] if len(tags) >= 3]
@@ -278,7 +304,11 @@ def test_permutation_test_score(tagger, tagged):
     assert (shuffled < score).all()
 
 
-@cell("FrozenEstimator", "tagger", shows="its counts of entities feed a classifier")
+@cell(
+    "FrozenEstimator",
+    "tagger",
+    shows="Entity counts of a frozen tagger as features of a classifier",
+)
 def test_a_classifier_of_counts_of_entities(tagger, tagged):
     X, y = tagged
     tagger.set_params(max_epochs=20, learning_rate=2e-2).fit(X, y)
@@ -290,7 +320,7 @@ def test_a_classifier_of_counts_of_entities(tagger, tagged):
     assert entity_f1_score(y, before) > 0.4
 
 
-KEPT = "weighs the fit that is kept"
+KEPT = "Applies to the refit on all texts"
 
 
 def any_score(estimator, X, y, sample_weight=None):
@@ -302,7 +332,7 @@ def any_score(estimator, X, y, sample_weight=None):
 @cell(
     "sample_weight, by metadata routing",
     "generator",
-    shows="weights of zero are as if the texts were dropped",
+    shows="A weight of 0 is equivalent to removing the text",
 )
 def test_weights_in_a_search(task):
     estimator, X, y, _ = task
@@ -320,8 +350,8 @@ def test_weights_in_a_search(task):
     assert expected != list(clone(estimator).fit(X, y).predict(X))
 
 
-@cell("groups", "tagger", shows="no group is on both sides of a split")
-@cell("groups", "generator", shows="no group is on both sides of a split")
+@cell("groups", "tagger", shows="No group is in both training and test set")
+@cell("groups", "generator", shows="No group is in both training and test set")
 def test_groups_reach_the_splitter(task):
     estimator, X, y, scorer = task
     groups = np.arange(32) // 8
@@ -332,8 +362,8 @@ def test_groups_reach_the_splitter(task):
     assert search.cv_results_["mean_test_score"][0] == expected.mean()
 
 
-@cell("`clone`", "tagger", shows="has the parameters and nothing that was learned")
-@cell("`clone`", "generator", shows="has the parameters and nothing that was learned")
+@cell("`clone`", "tagger", shows="Copies the parameters, but no fitted attributes")
+@cell("`clone`", "generator", shows="Copies the parameters, but no fitted attributes")
 def test_a_clone_is_not_fitted(task):
     estimator, X, y, _ = task
     fitted = estimator.set_params(max_epochs=1).fit(X, y)

@@ -1,4 +1,4 @@
-"""The classifier in pipelines, unions and columns, and what these are told of it."""
+"""The classifier in pipelines, feature unions and column transformers."""
 
 import copy
 
@@ -26,7 +26,7 @@ def strip(texts):
     return [text.strip() for text in texts]
 
 
-@cell("Pipeline, last step", shows="predicts as the step alone")
+@cell("Pipeline, last step", shows="Equal to the estimator alone")
 def test_a_pipeline_predicts_as_its_last_step(quick, X, y):
     pipeline = make_pipeline(FunctionTransformer(strip), clone(quick)).fit(X, y)
     alone = quick.fit(X, y)
@@ -36,7 +36,7 @@ def test_a_pipeline_predicts_as_its_last_step(quick, X, y):
     assert pipeline.classes_.tolist() == ["neg", "pos"]
 
 
-@cell("Pipeline, inner step", shows="the next step learns from its embeddings")
+@cell("Pipeline, inner step", shows="Embeddings as features of the next step")
 def test_its_embeddings_feed_another_classifier(quick, X, y):
     pipeline = make_pipeline(quick, StandardScaler(), LogisticRegression()).fit(X, y)
     embeddings = clone(quick).fit(X, y).transform(X)
@@ -48,7 +48,7 @@ def test_its_embeddings_feed_another_classifier(quick, X, y):
     assert len(names) == 16
 
 
-@cell("Pipeline with `memory`", shows="a second fit reads the step from the cache")
+@cell("Pipeline with `memory`", shows="A second fit loads the step from the cache")
 def test_a_pipeline_that_caches_its_steps(quick, X, y, tmp_path, monkeypatch):
     pipeline = make_pipeline(quick, LogisticRegression(), memory=str(tmp_path))
     first = clone(pipeline).fit(X, y)
@@ -57,7 +57,7 @@ def test_a_pipeline_that_caches_its_steps(quick, X, y, tmp_path, monkeypatch):
     assert np.array_equal(first.predict_proba(X), second.predict_proba(X))
 
 
-@cell("FeatureUnion", shows="its embeddings stand beside TF-IDF")
+@cell("FeatureUnion", shows="Embeddings next to TF-IDF features")
 def test_beside_tfidf(quick, X, y):
     union = FeatureUnion([("words", TfidfVectorizer()), ("meaning", quick)])
     features = union.fit_transform(X, y)
@@ -67,7 +67,9 @@ def test_beside_tfidf(quick, X, y):
     assert LogisticRegression().fit(features, y).score(features, y) > 0.9
 
 
-@cell("ColumnTransformer", shows="a text column by its name, beside numbers")
+@cell(
+    "ColumnTransformer", shows="A text column selected by name, next to numeric columns"
+)
 def test_a_text_column_of_a_table(quick, X, y):
     frame = pd.DataFrame({"text": X, "length": [len(text) for text in X]})
     columns = ColumnTransformer(
@@ -85,7 +87,10 @@ def test_a_text_column_of_a_table(quick, X, y):
     assert_close(transformed.iloc[:, :16], embeddings)
 
 
-@cell("FrozenEstimator", shows="a fitted model feeds another and stays as it was")
+@cell(
+    "FrozenEstimator",
+    shows="Embeddings of a frozen classifier as features of another classifier",
+)
 def test_a_frozen_model_is_not_fitted_again(fitted_classifier, X, y):
     before = fitted_classifier.transform(X)
     reversed_labels = np.where(y == "pos", "neg", "pos")
@@ -95,7 +100,7 @@ def test_a_frozen_model_is_not_fitted_again(fitted_classifier, X, y):
     assert pipeline.score(X, reversed_labels) > 0.8
 
 
-@cell("`set_output`", shows="pandas and polars frames with named columns")
+@cell("`set_output`", shows="pandas and polars data frames with feature names")
 @pytest.mark.parametrize("container", ["pandas", "polars"])
 @pytest.mark.parametrize("is_global", [False, True], ids=["own", "global"])
 def test_embeddings_come_as_frames(container, is_global, fitted_classifier, X):
@@ -111,7 +116,9 @@ def test_embeddings_come_as_frames(container, is_global, fitted_classifier, X):
     assert np.array_equal(frame.to_numpy(), plain)
 
 
-@cell("HTML representation", shows="shows the steps, parameters and whether fitted")
+@cell(
+    "HTML representation", shows="Shows the steps, the parameters and the fitted state"
+)
 def test_the_html_representation(quick, X, y):
     pipeline = make_pipeline(FunctionTransformer(strip), quick)
     html = pipeline._repr_html_()
@@ -123,7 +130,7 @@ def test_the_html_representation(quick, X, y):
     assert html.count("Not fitted") == 0
 
 
-@cell("`clone`", shows="has the parameters and nothing that was learned")
+@cell("`clone`", shows="Copies the parameters, but no fitted attributes")
 def test_a_clone_is_not_fitted(fitted_classifier, X, y):
     cloned = clone(fitted_classifier)
     assert cloned.get_params() == fitted_classifier.get_params()

@@ -1,4 +1,4 @@
-"""Weights and groups on their way to the classifier."""
+"""Routing of sample weights and groups to the classifier."""
 
 import numpy as np
 import pytest
@@ -23,13 +23,13 @@ def strip(texts):
 
 @pytest.fixture
 def asking(quick):
-    """Return a classifier that asks for weights in fit and score."""
+    """Return a classifier that requests weights in fit and score."""
     with sklearn.config_context(enable_metadata_routing=True):
         quick.set_fit_request(sample_weight=True)
         return quick.set_score_request(sample_weight=True)
 
 
-@cell("sample_weight through GridSearchCV", shows="weighs the fit that is kept")
+@cell("sample_weight through GridSearchCV", shows="Applies to the refit on all texts")
 def test_weights_pass_through_a_search(quick, X, y):
     search = GridSearchCV(quick, {"batch_size": [16]}, cv=2)
     search.fit(X, y, sample_weight=WEIGHTS)
@@ -39,7 +39,7 @@ def test_weights_pass_through_a_search(quick, X, y):
     assert not np.array_equal(search.predict_proba(X), plain.predict_proba(X))
 
 
-@cell("sample_weight through Pipeline", shows="as `step__sample_weight`")
+@cell("sample_weight through Pipeline", shows="Passed as `step__sample_weight`")
 def test_a_pipeline_passes_weights_on(quick, X, y):
     pipeline = make_pipeline(FunctionTransformer(strip), clone(quick))
     pipeline.fit(X, y, transformerclassifier__sample_weight=WEIGHTS)
@@ -49,7 +49,7 @@ def test_a_pipeline_passes_weights_on(quick, X, y):
 
 @cell(
     "sample_weight, by metadata routing",
-    shows="reaches fit and score through a pipeline in a search",
+    shows="Reaches `fit` and `score` through a pipeline in a search",
 )
 def test_weights_are_routed_on_request(asking, X, y):
     direct = clone(asking).fit(X, y, sample_weight=WEIGHTS)
@@ -64,7 +64,7 @@ def test_weights_are_routed_on_request(asking, X, y):
 
 @cell(
     "sample_weight, by metadata routing",
-    shows="weights of zero are as if the texts were dropped, in each fold",
+    shows="A weight of 0 is equivalent to removing the text, in each fold",
 )
 def test_weights_of_zero_are_dropped_texts(asking, X, y):
     kept = np.arange(64) % 4 < 2
@@ -89,7 +89,7 @@ def test_weights_of_zero_are_dropped_texts(asking, X, y):
     ],
     ids=["negative", "nan", "length", "zero"],
 )
-@cell("sample_weight, by metadata routing", shows="bad weights raise")
+@cell("sample_weight, by metadata routing", shows="Invalid weights raise an error")
 def test_bad_weights_are_refused(weights, message, asking, X, y):
     with sklearn.config_context(enable_metadata_routing=True):
         search = GridSearchCV(asking, {"batch_size": [16]}, cv=2, error_score="raise")
@@ -104,7 +104,10 @@ def test_weights_that_nobody_asked_for_are_refused(quick, X, y):
             search.fit(X, y, sample_weight=WEIGHTS)
 
 
-@cell("groups", shows="no group is on both sides of a split, by routing or as argument")
+@cell(
+    "groups",
+    shows="No group is in both training and test set, by routing or as argument",
+)
 def test_groups_reach_the_splitter(quick, X, y):
     groups = np.arange(64) // 16
     splits = list(GroupKFold(2).split(X, y, groups))

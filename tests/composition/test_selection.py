@@ -29,13 +29,13 @@ RATES = {"learning_rate": [1e-5, 3e-3]}
 
 
 def fold_by_fold(classifier, X, y, n_folds):
-    """Yield a fitted classifier for each fold, with the numbers of its test texts."""
+    """Yield a fitted classifier for each fold, with the indices of its test texts."""
     for train, test in StratifiedKFold(n_folds).split(X, y):
         fitted = clone(classifier).fit([X[i] for i in train], y[train])
         yield fitted, test
 
 
-@cell("cross_val_score", shows="each fold's score is that of a fit by hand")
+@cell("cross_val_score", shows="Equal to a manual loop over the folds")
 def test_cross_val_score(quick, X, y):
     scores = cross_val_score(quick, X, y, cv=3)
     by_hand = [
@@ -46,7 +46,9 @@ def test_cross_val_score(quick, X, y):
     assert scores.mean() > 0.6
 
 
-@cell("cross_val_score", shows="a Series with any index scores as the list does")
+@cell(
+    "cross_val_score", shows="A Series with any index gives the same scores as a list"
+)
 def test_a_series_is_cross_validated_like_a_list(quick, X, y):
     index = np.random.default_rng(0).permutation(64)
     expected = cross_val_score(quick, X, y, cv=2, scoring="neg_log_loss")
@@ -61,7 +63,7 @@ def test_a_series_is_cross_validated_like_a_list(quick, X, y):
 SCORERS = ["accuracy", "roc_auc", "f1_macro", "neg_log_loss", "average_precision"]
 
 
-@cell("cross_validate", shows="five scorers at once; each fold's estimator predicts")
+@cell("cross_validate", shows="Several scorers, with `return_estimator`")
 def test_cross_validate(quick, X, y):
     is_positive = y == "pos"
     result = cross_validate(
@@ -75,7 +77,7 @@ def test_cross_validate(quick, X, y):
         assert np.array_equal(returned.predict_proba(X), by_hand.predict_proba(X))
 
 
-@cell("cross_val_predict", shows="probabilities of held-out texts, in order")
+@cell("cross_val_predict", shows="Out-of-fold probabilities, in input order")
 def test_cross_val_predict(quick, X, y):
     probabilities = cross_val_predict(quick, X, y, cv=4, method="predict_proba")
     by_hand = np.empty((64, 2))
@@ -85,7 +87,7 @@ def test_cross_val_predict(quick, X, y):
     assert accuracy_score(y == "pos", probabilities[:, 1] > 0.5) > 0.6
 
 
-@cell("learning_curve", shows="more texts score better")
+@cell("learning_curve", shows="The score increases with the number of texts")
 def test_learning_curve(quick, X, y):
     sizes, _, test = learning_curve(
         quick, X, y, train_sizes=[4, 48], cv=4, shuffle=True, random_state=0
@@ -94,7 +96,9 @@ def test_learning_curve(quick, X, y):
     assert test[1].mean() > test[0].mean()
 
 
-@cell("validation_curve", shows="more epochs fit the training texts better")
+@cell(
+    "validation_curve", shows="The training score increases with the number of epochs"
+)
 def test_validation_curve(quick, X, y):
     train, test = validation_curve(
         quick.set_params(learning_rate=3e-3),
@@ -109,7 +113,7 @@ def test_validation_curve(quick, X, y):
     assert np.isfinite(test).all()
 
 
-@cell("permutation_test_score", shows="true labels score better than shuffled ones")
+@cell("permutation_test_score", shows="True labels score higher than permuted labels")
 def test_permutation_test_score(quick, X, y):
     score, shuffled, p_value = permutation_test_score(
         quick, X, y, cv=2, n_permutations=5, random_state=0
@@ -123,7 +127,7 @@ def strip(texts):
     return [text.strip() for text in texts]
 
 
-@cell("GridSearchCV", shows="finds the rate that learns, through a pipeline too")
+@cell("GridSearchCV", shows="Selects the best learning rate, also in a pipeline")
 def test_grid_search(quick, X, y):
     grid = {f"transformerclassifier__{name}": values for name, values in RATES.items()}
     pipeline = make_pipeline(FunctionTransformer(strip), quick)
@@ -138,7 +142,7 @@ def test_grid_search(quick, X, y):
     assert alone.best_score_ == scores.mean()
 
 
-@cell("RandomizedSearchCV", shows="draws candidates and finds the better")
+@cell("RandomizedSearchCV", shows="Samples candidates and selects the best")
 def test_randomized_search(quick, X, y):
     search = RandomizedSearchCV(
         quick, RATES, n_iter=2, cv=2, scoring="neg_log_loss", random_state=0
@@ -148,7 +152,10 @@ def test_randomized_search(quick, X, y):
     assert search.score(X, y) == pytest.approx(expected)
 
 
-@cell("HalvingGridSearchCV", shows='`resource="max_epochs"`: the best train longest')
+@cell(
+    "HalvingGridSearchCV",
+    shows='`resource="max_epochs"`: the best candidates train longest',
+)
 def test_halving_grid_search(quick, X, y):
     search = HalvingGridSearchCV(
         quick,
@@ -167,7 +174,10 @@ def test_halving_grid_search(quick, X, y):
     assert search.best_estimator_.n_epochs_ == 4
 
 
-@cell("HalvingRandomSearchCV", shows='`resource="max_epochs"`: the best train longest')
+@cell(
+    "HalvingRandomSearchCV",
+    shows='`resource="max_epochs"`: the best candidates train longest',
+)
 def test_halving_random_search(quick, X, y):
     search = HalvingRandomSearchCV(
         quick,
@@ -185,7 +195,7 @@ def test_halving_random_search(quick, X, y):
     assert search.best_params_ == {"learning_rate": 1e-4, "max_epochs": 2}
 
 
-@cell("FixedThresholdClassifier", shows="predicts by the threshold")
+@cell("FixedThresholdClassifier", shows="Predicts by the given threshold")
 def test_fixed_threshold(quick, X, y):
     wrapped = FixedThresholdClassifier(quick, threshold=0.3, pos_label="pos").fit(X, y)
     probabilities = clone(quick).fit(X, y).predict_proba(X)[:, 1]
@@ -194,7 +204,10 @@ def test_fixed_threshold(quick, X, y):
     assert not np.array_equal(expected, np.where(probabilities >= 0.5, "pos", "neg"))
 
 
-@cell("TunedThresholdClassifierCV", shows="finds a threshold that scores no worse")
+@cell(
+    "TunedThresholdClassifierCV",
+    shows="The tuned threshold scores at least as high as the default",
+)
 def test_tuned_threshold(quick, X, y):
     uneven = {"class_weight": {"neg": 10, "pos": 1}, "learning_rate": 1e-5}
     classifier = quick.set_params(**uneven)
@@ -208,7 +221,9 @@ def test_tuned_threshold(quick, X, y):
 
 
 @cell(
-    "cross_val_score", shows="one column of texts scores as the list does", how=COLUMN
+    "cross_val_score",
+    shows="A single column gives the same scores as a list",
+    how=COLUMN,
 )
 def test_a_column_is_cross_validated_like_a_list(quick, X, column, y):
     expected = cross_val_score(quick, X, y, cv=2, scoring="neg_log_loss")

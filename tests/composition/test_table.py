@@ -1,4 +1,4 @@
-"""The page of the docs says what the tests show, about every tool of scikit-learn."""
+"""The compatibility page is up to date and covers every tool of scikit-learn."""
 
 import inspect
 
@@ -18,13 +18,13 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.utils.discovery import all_displays, all_estimators
 
 
-def test_the_page_is_what_the_tests_show():
+def test_the_page_is_up_to_date():
     written = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     assert written == render(), "run `python tests/helpers/cells.py`"
 
 
 def tools_of_scikit_learn():
-    """Return the names of all that is given an estimator."""
+    """Yield the names of all tools that take an estimator."""
     takes = {"estimator", "estimators", "steps", "transformers", "transformer_list"}
     for name, kind in all_estimators():
         if takes & inspect.signature(kind.__init__).parameters.keys():
@@ -39,7 +39,7 @@ def tools_of_scikit_learn():
     yield from (name for name, _ in all_displays())
 
 
-# Imputes numeric columns by models of numeric columns.
+# Imputes numeric columns.
 NOT_FOR_TEXTS = {"IterativeImputer"}
 
 
@@ -59,7 +59,7 @@ def test_every_tool_of_scikit_learn_is_on_the_page():
 
 
 @pytest.mark.parametrize("module", ["test_other_tasks"])
-def test_tests_that_stand_elsewhere_exist(module):
+def test_tests_in_other_directories_exist(module):
     tests = module_of(module).ELSEWHERE
     for _, test in tests:
         files, name = test.split("::")

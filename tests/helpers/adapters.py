@@ -1,48 +1,30 @@
-"""Adapt text estimators to tables of numbers, so that scikit-learn's checks can run."""
+"""Adapt text estimators to tables of numbers, so that scikit-learn's checks can run.
+
+Classifiers and regressors convert each column of numbers to a column of texts where
+they validate X; everything else is the estimator's own code. Taggers and generators
+have no columns, so their adapters convert each row to a text, and y and the predictions
+to and from numbers.
+"""
 
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import sklearn
-from sklearn.utils import check_array, estimator_checks
+from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import validate_data
 from tiny_models import make_config, make_word_tokenizer
 
-from sktransformers import TransformerClassifier
+from sktransformers import (
+    TransformerClassifier,
+    TransformerGenerator,
+    TransformerRegressor,
+    TransformerTagger,
+)
+from sktransformers._text.inputs import Texts
+from sktransformers._text.words import Words
 
-DOCS = Path(__file__).parents[2] / "docs" / "estimator_checks.md"
 N_WORDS = 600
 SCALES = (0.25, 1.0, 4.0)
-
-# scikit-learn's checks pass tables of numbers. The adapter converts each number to a
-# few words and leaves the rest to the estimator. The checks below test the adapter: it
-# rejects or converts complex or infinite numbers, dtypes, sparse tables, and tables
-# without rows, columns or a second dimension, before the estimator sees them.
-ADAPTER = {
-    "check_complex_data",
-    "check_dtype_object",
-    "check_estimator_sparse_array",
-    "check_estimator_sparse_matrix",
-    "check_estimator_sparse_tag",
-    "check_estimators_dtypes",
-    "check_estimators_empty_data_messages",
-    "check_estimators_nan_inf",
-    "check_f_contiguous_array_estimator",
-    "check_fit1d",
-    "check_fit2d_predict1d",
-}
-# The same, for estimators whose adapter also counts and names the columns.
-ADAPTER_OF_ROWS = ADAPTER | {"check_n_features_in", "check_n_features_in_after_fitting"}
-
-DEFAULT_FAILURES = {
-    "check_sample_weight_equivalence_on_dense_data": (
-        "repeated rows fall into other minibatches than one weighted row"
-    ),
-    "check_methods_subset_invariance": "float32 rounds differently in other batches",
-}
-
 
 _POSITIONS = {"bert": "max_position_embeddings", "gpt2": "n_positions"}
 
@@ -103,6 +85,93 @@ class NumbersClassifier(ReadsColumns, TransformerClassifier):
     """Classifier of rows of numbers."""
 
 
+class NumbersRegressor(ReadsColumns, TransformerRegressor):
+    """Regressor of rows of numbers."""
+
+
+class NumbersTagger(ReadsRows, TransformerTagger):
+    """Tagger that reads each row as words and each number in y as their tags."""
+
+    _checked = Words
+
+    def _texts_of(self, table):
+        return Words([[to_text(row).split() for row in table]])
+
+    def fit(self, X, y, sample_weight=None):
+        words = self._read(X, reset=True)
+        return super().fit(words, to_tags(words, y), sample_weight)
+
+    def predict(self, X):
+        if isinstance(X, Words):  # called by another method
+            return super().predict(X)
+        return np.searchsorted(self.classes_, np.array(list(super().predict(X))))
+
+    def predict_proba(self, X):
+        return np.stack(super().predict_proba(X))
+
+    def score(self, X, y, sample_weight=None):
+        words = self._check_texts(X)
+        return super().score(words, to_tags(words, y), sample_weight)
+
+
+class NumbersGenerator(ReadsRows, TransformerGenerator):
+    """Generator that reads a row, and a number in y, as texts; and predicts numbers."""
+
+    _checked = Texts
+
+    def _texts_of(self, table):
+        return Texts([[to_text(row) for row in table]])
+
+    def fit(self, X, y=None, sample_weight=None):
+        texts = self._read(X, reset=True)
+        return super().fit(texts, to_targets(y), sample_weight)
+
+    def predict(self, X):
+        texts = super().predict(X)
+        return texts if isinstance(X, Texts) else to_numbers(texts)
+
+    def transform(self, X):
+        return to_numbers(super().transform(X))
+
+    def perplexity(self, X, y=None):
+        return super().perplexity(X, to_targets(y))
+
+    def score(self, X, y):
+        return super().score(self._check_texts(X), to_targets(y))
+
+    def _check_X(self, X):
+        return X if isinstance(X, Texts) else super()._check_X(X)
+
+
+def to_text(row):
+    """Return the words of all numbers of a row."""
+    return " ".join(to_words(column, value) for column, value in enumerate(row))
+
+
+def to_tags(words, y):
+    """Return one entity for each column of a row, of a type given by the row's y."""
+    if y is None:
+        return None
+    y = column_or_1d(y)
+    tags = []
+    for number, row in zip(y, words.rows, strict=False):
+        kind = f"T{int(number // 1) % 3}"
+        tags.append(
+            [f"{'I' if i % len(SCALES) else 'B'}-{kind}" for i in range(len(row))]
+        )
+    return tags + [["O"]] * (len(y) - len(tags))
+
+
+def to_targets(y):
+    """Return one target text for each number of y."""
+    return None if y is None else [to_words("y", value) for value in column_or_1d(y)]
+
+
+def to_numbers(texts):
+    """Return a number for each text, the same for the same text."""
+    return np.array([zlib.crc32(text.encode()) % 997 for text in texts], dtype=float)
+
+
 def save_word_model(directory, architecture="bert", *, positions=256, **config):
     """Save a tiny model without dropout whose vocabulary has the adapter's words."""
     import torch
@@ -124,33 +193,3 @@ def save_word_model(directory, architecture="bert", *, positions=256, **config):
         auto.from_config(made).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return str(directory)
-
-
-def require_in_docs(estimator, names, *, adapter, may_fail):
-    """Check that docs/estimator_checks.md has the right number of checks."""
-    if not sklearn.__version__.startswith("1.9"):  # others have other checks
-        return
-    of_adapter = sum(name in adapter for name in names)
-    row = f"| {estimator} | {len(names)} | {of_adapter} | {len(may_fail)} | 0 |"
-    assert row in DOCS.read_text(encoding="utf-8"), row
-
-
-def names_of(checks):
-    """Return the names of the given checks of scikit-learn."""
-    partials = [check for _, check in checks]
-    return [getattr(check.func, "func", check.func).__name__ for check in partials]
-
-
-# Checks that scikit-learn runs only on its own estimators.
-FURTHER_CHECKS = [
-    estimator_checks.check_dataframe_column_names_consistency,
-    estimator_checks.check_global_output_transform_pandas,
-    estimator_checks.check_global_set_output_transform_polars,
-    estimator_checks.check_inplace_ensure_writeable,
-    estimator_checks.check_param_validation,
-    estimator_checks.check_set_output_transform,
-    estimator_checks.check_set_output_transform_pandas,
-    estimator_checks.check_set_output_transform_polars,
-    estimator_checks.check_transformer_get_feature_names_out,
-    estimator_checks.check_transformer_get_feature_names_out_pandas,
-]

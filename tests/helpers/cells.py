@@ -175,7 +175,7 @@ def _description(cells: list[Cell]) -> str:
     shown: dict[str, list[str]] = {}
     for name in dict.fromkeys(entry.estimator for entry in cells):
         texts = dict.fromkeys(c.shows for c in cells if c.estimator == name)
-        shown.setdefault(", and ".join(texts), []).append(name)
+        shown.setdefault(". ".join(texts), []).append(name)
     if len(shown) == 1:
         return next(iter(shown))
     return "; ".join(

@@ -5,8 +5,19 @@ import inspect
 from adapters import ReadsNumbers, save_word_model
 from tiny_models import make_config, make_word_tokenizer, save_tiny_model
 
-from sktransformers import TransformerGenerator, TransformerTagger
+from sktransformers import (
+    TransformerClassifier,
+    TransformerGenerator,
+    TransformerRegressor,
+    TransformerTagger,
+)
 
+OURS = {
+    "classifier": TransformerClassifier,
+    "regressor": TransformerRegressor,
+    "tagger": TransformerTagger,
+    "generator": TransformerGenerator,
+}
 SETTINGS = {
     "max_epochs": 1,
     "batch_size": 16,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from adapters import NumbersClassifier
 from sklearn.utils import shuffle
-from text_checks.estimator_checks import text_checks
+from text_checks import text_checks
 
 from sktransformers import (
     TransformerClassifier,
@@ -57,8 +57,8 @@ def render(page):
         for name, check in text_checks().items()
     ]
     bugs = [(m.bug, m.check.replace("check_", "`check_") + "`") for m in MUTATIONS]
-    page = _replace(page, "checks", ("check", "what it asks"), checks)
-    return _replace(page, "bugs", ("bug", "caught by"), bugs)
+    page = _replace(page, "checks", ("check", "requirement"), checks)
+    return _replace(page, "bugs", ("bug", "detected by"), bugs)
 
 
 def _replace(page, name, heads, rows):
@@ -69,16 +69,16 @@ def _replace(page, name, heads, rows):
     return re.sub(pattern, lambda _: f"{begin}\n{table}\n{end}", page, flags=re.DOTALL)
 
 
-# What X may be.
+# Input.
 
 
-@planted("a bare string is read letter by letter", "check_bare_string")
+@planted("a str is read as a list of characters", "check_bare_string")
 class ReadsLetters(TransformerClassifier):
     def _check_X(self, X):
         return super()._check_X(list(X) if isinstance(X, str) else X)
 
 
-@planted("None and NaN become the texts 'None' and 'nan'", "check_missing_texts")
+@planted("missing values are converted to str", "check_missing_texts")
 class StringifiesMissing(TransformerClassifier):
     def _check_X(self, X):
         if isinstance(X, (list, pd.Series)):
@@ -86,7 +86,7 @@ class StringifiesMissing(TransformerClassifier):
         return super()._check_X(X)
 
 
-@planted("None becomes the empty string", "check_missing_texts")
+@planted("None is converted to the empty string", "check_missing_texts")
 class FillsMissing(TransformerClassifier):
     def _check_X(self, X):
         if isinstance(X, list):
@@ -94,7 +94,7 @@ class FillsMissing(TransformerClassifier):
         return super()._check_X(X)
 
 
-@planted("rows without a text are dropped in prediction", "check_missing_texts")
+@planted("missing values are dropped in prediction", "check_missing_texts")
 class DropsMissing(TransformerClassifier):
     def _check_texts(self, X):
         if isinstance(X, list):
@@ -110,7 +110,7 @@ class DecodesBytes(TransformerClassifier):
         return super()._check_X(X)
 
 
-@planted("numbers become texts", "check_other_objects")
+@planted("numbers are converted to str", "check_other_objects")
 class StringifiesNumbers(TransformerClassifier):
     def _check_X(self, X):
         if isinstance(X, list):
@@ -118,7 +118,7 @@ class StringifiesNumbers(TransformerClassifier):
         return super()._check_X(X)
 
 
-@planted("an error does not name the row", "check_errors_name_the_row")
+@planted("an error message does not give the row", "check_errors_name_the_row")
 class HidesTheRow(TransformerClassifier):
     def _check_X(self, X):
         try:
@@ -127,19 +127,19 @@ class HidesTheRow(TransformerClassifier):
             raise TextValueError("X must hold nothing but str.") from None
 
 
-@planted("a dict is read by its keys, a set in any order", "check_other_containers")
+@planted("dicts and sets are accepted", "check_other_containers")
 class ReadsUnordered(TransformerClassifier):
     def _check_X(self, X):
         return super()._check_X(sorted(X) if isinstance(X, (dict, set)) else X)
 
 
-@planted("an iterator is used up by the first method", "check_other_containers")
+@planted("iterators are accepted", "check_other_containers")
 class ReadsIterators(TransformerClassifier):
     def _check_X(self, X):
         return super()._check_X(list(X) if hasattr(X, "__next__") else X)
 
 
-@planted("X without rows gives no rows rather than an error", "check_no_texts")
+@planted("empty X is accepted", "check_no_texts")
 class PredictsNothing(TransformerClassifier):
     def predict(self, X):
         if hasattr(X, "__len__") and not len(X):
@@ -147,13 +147,13 @@ class PredictsNothing(TransformerClassifier):
         return super().predict(X)
 
 
-@planted("a tuple of texts is taken for a pair", "check_containers")
+@planted("a tuple of texts is read as a pair", "check_containers")
 class TakesTuplesForPairs(TransformerClassifier):
     def _check_X(self, X):
         return super()._check_X([X[:2]] * len(X) if isinstance(X, tuple) else X)
 
 
-@planted("a categorical Series is read by its codes", "check_containers")
+@planted("a categorical Series is read as its codes", "check_containers")
 class ReadsCodes(TransformerClassifier):
     def _check_X(self, X):
         if isinstance(getattr(X, "dtype", None), pd.CategoricalDtype):
@@ -161,7 +161,7 @@ class ReadsCodes(TransformerClassifier):
         return super()._check_X(X)
 
 
-@planted("a frame is read as the list of its column names", "check_one_column_frames")
+@planted("a data frame is read as its column names", "check_one_column_frames")
 class ReadsColumnNames(TransformerClassifier):
     def _check_X(self, X):
         if isinstance(X, pd.DataFrame):
@@ -169,7 +169,7 @@ class ReadsColumnNames(TransformerClassifier):
         return super()._check_X(X)
 
 
-@planted("further columns are left out silently", "check_number_of_columns")
+@planted("surplus columns are ignored", "check_number_of_columns")
 class LeavesColumnsOut(TransformerClassifier):
     def _check_texts(self, X):
         if isinstance(X, pd.DataFrame) and not hasattr(self, "feature_names_in_"):
@@ -177,13 +177,13 @@ class LeavesColumnsOut(TransformerClassifier):
         return super()._check_texts(X)
 
 
-@planted("columns of other names are accepted", "check_column_names")
+@planted("column names are not compared", "check_column_names")
 class IgnoresColumnNames(TransformerClassifier):
     def _check_texts(self, X):
         return self._check_X(X)
 
 
-@planted("a Series is read by its labels", "check_series_by_position")
+@planted("a Series is read by its index", "check_series_by_position")
 class ReadsSeriesByLabel(TransformerClassifier):
     def _check_X(self, X):
         if isinstance(X, pd.Series) and X.index.is_unique:
@@ -191,7 +191,7 @@ class ReadsSeriesByLabel(TransformerClassifier):
         return super()._check_X(X)
 
 
-@planted("y is aligned with X by its index", "check_series_by_position")
+@planted("y is aligned with X by index", "check_series_by_position")
 class AlignsTarget(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         if isinstance(X, pd.Series) and isinstance(y, pd.Series):
@@ -199,7 +199,7 @@ class AlignsTarget(TransformerClassifier):
         return super().fit(X, y, sample_weight)
 
 
-@planted("a fold is read by its labels", "check_cross_validation_of_series")
+@planted("folds are read by index", "check_cross_validation_of_series")
 class ReadsFoldsByLabel(TransformerClassifier):
     def _check_X(self, X):
         if isinstance(X, pd.Series) and X.index.max() != len(X) - 1:
@@ -214,7 +214,7 @@ class DropsEmptyStrings(TransformerClassifier):
         return texts.take([i for i, text in enumerate(texts.columns[0]) if text])
 
 
-@planted("texts that are nothing but blanks are dropped", "check_odd_texts")
+@planted("texts of white space are dropped", "check_odd_texts")
 class DropsBlanks(TransformerClassifier):
     def _check_texts(self, X):
         texts = super()._check_texts(X)
@@ -222,29 +222,29 @@ class DropsBlanks(TransformerClassifier):
         return texts.take([i for i, x in enumerate(column) if x.strip() or not x])
 
 
-@planted("a lone surrogate cannot be encoded", "check_odd_texts")
+@planted("lone surrogates are not supported", "check_odd_texts")
 class EncodesStrictly(TransformerClassifier):
     def _check_texts(self, X):
         texts = super()._check_texts(X)
         return Texts([[text.encode().decode() for text in texts.columns[0]]])
 
 
-# Rows: their number, order and company.
+# Number, order and independence of the predictions.
 
 
-@planted("the last row is lost", "check_row_count")
+@planted("the last row is dropped", "check_row_count")
 class LosesTheLastRow(TransformerClassifier):
     def predict(self, X):
         return super().predict(X)[: max(1, len(X) - 1)]
 
 
-@planted("one text gives no array of rows but a row", "check_row_count")
+@planted("predictions for a single text have no row dimension", "check_row_count")
 class Squeezes(TransformerClassifier):
     def predict_proba(self, X):
         return np.squeeze(super().predict_proba(X))
 
 
-@planted("X is not looked at", "check_texts_matter")
+@planted("predictions do not depend on X", "check_texts_matter")
 class PredictsTheSame(TransformerClassifier):
     def _outputs(self, X):
         outputs = super()._outputs(X)
@@ -254,14 +254,14 @@ class PredictsTheSame(TransformerClassifier):
         return 0 * super()._embeddings(X)
 
 
-@planted("results come sorted by length", "check_order_invariance")
+@planted("predictions are sorted by length", "check_order_invariance")
 class SortsResults(TransformerClassifier):
     def _outputs(self, X):
         lengths = [-len(x) for x in self._check_texts(X).columns[0]]
         return super()._outputs(X)[np.argsort(lengths, kind="stable")]
 
 
-@planted("padding leaks into the results", "check_batch_size_invariance")
+@planted("predictions depend on padding", "check_batch_size_invariance")
 class LeaksPadding(TransformerClassifier):
     def _outputs(self, X):
         outputs = super()._outputs(X)
@@ -270,50 +270,50 @@ class LeaksPadding(TransformerClassifier):
         return outputs
 
 
-@planted("a batch is normalized by its own mean", "check_subset_invariance")
+@planted("outputs are normalized by the mean of the batch", "check_subset_invariance")
 class NormalizesBatches(TransformerClassifier):
     def transform(self, X):
         found = super().transform(X)
         return found - found.mean(axis=0)
 
 
-@planted("one random draw in prediction", "check_repeated_texts")
+@planted("predictions are random", "check_repeated_texts")
 class DrawsInPrediction(TransformerClassifier):
     def _outputs(self, X):
         outputs = super()._outputs(X)
         return outputs + np.random.default_rng().normal(0, 1e-3, outputs.shape)
 
 
-@planted("transform keeps the result of another X", "check_repeated_texts")
+@planted("transform returns the cached result of another X", "check_repeated_texts")
 class CachesTransform(TransformerClassifier):
     def transform(self, X):
         kept = self.__dict__.setdefault("_kept", {})
         return kept.setdefault(len(X), super().transform(X))
 
 
-# y, labels and probabilities.
+# Targets and probabilities.
 
 
-@planted("labels come back as str", "check_label_dtypes")
+@planted("labels are converted to str", "check_label_dtypes")
 class StringifiesLabels(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         return super().fit(X, [str(label) for label in y], sample_weight)
 
 
-@planted("labels come back as objects", "check_label_dtypes")
+@planted("labels have dtype object", "check_label_dtypes")
 class LosesDtype(TransformerClassifier):
     def predict(self, X):
         return super().predict(X).astype(object)
 
 
-@planted("labels come back as int64", "check_label_dtypes")
+@planted("integer labels have dtype int64", "check_label_dtypes")
 class WidensLabels(TransformerClassifier):
     def predict(self, X):
         found = super().predict(X)
         return found.astype(np.int64) if found.dtype.kind in "biu" else found
 
 
-@planted("classes_ is in the order of y", "check_classes")
+@planted("classes_ is in order of appearance", "check_classes")
 class KeepsOrderOfAppearance(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         super().fit(X, y, sample_weight)
@@ -325,7 +325,10 @@ class KeepsOrderOfAppearance(TransformerClassifier):
         return self.__dict__.get("_seen", super().classes_)
 
 
-@planted("columns of predict_proba are not those of classes_", "check_probabilities")
+@planted(
+    "the columns of predict_proba are not in the order of classes_",
+    "check_probabilities",
+)
 class MisalignsProbabilities(TransformerClassifier):
     def predict_proba(self, X):
         return super().predict_proba(X)[:, ::-1]
@@ -338,14 +341,14 @@ class DoesNotNormalize(TransformerClassifier):
         return found / found.max(axis=1, keepdims=True)
 
 
-@planted("the sign of two classes is wrong", "check_decision_function")
+@planted("binary decision_function has the wrong sign", "check_decision_function")
 class FlipsTheSign(TransformerClassifier):
     def decision_function(self, X):
         found = super().decision_function(X)
         return -found if found.ndim == 1 else found
 
 
-@planted("a y that is too long is cut", "check_malformed_y")
+@planted("y is truncated to the length of X", "check_malformed_y")
 class CutsTarget(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         if isinstance(X, list) and isinstance(y, list):
@@ -353,7 +356,10 @@ class CutsTarget(TransformerClassifier):
         return super().fit(X, y, sample_weight)
 
 
-@planted("codes in order of appearance name sorted labels", "check_target_containers")
+@planted(
+    "codes in order of appearance are used as indices of sorted labels",
+    "check_target_containers",
+)
 class MixesCodes(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         if isinstance(y, pd.Series) and not y.isna().any():
@@ -362,7 +368,7 @@ class MixesCodes(TransformerClassifier):
         return super().fit(X, y, sample_weight)
 
 
-@planted("missing labels become a class", "check_malformed_y")
+@planted("missing labels are learned as a class", "check_malformed_y")
 class LearnsMissingLabels(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         if isinstance(y, list):
@@ -394,7 +400,7 @@ class TrainsOnZeroWeights(TransformerClassifier):
         return super().fit(X, y, sample_weight)
 
 
-@planted("negative weights count as 0", "check_malformed_weights")
+@planted("negative weights are set to 0", "check_malformed_weights")
 class ClipsWeights(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         if sample_weight is not None:
@@ -402,7 +408,7 @@ class ClipsWeights(TransformerClassifier):
         return super().fit(X, y, sample_weight)
 
 
-@planted("routed sample weights are lost", "check_weights_in_a_search")
+@planted("routed sample weights are ignored", "check_weights_in_a_search")
 class LosesRoutedWeights(TransformerClassifier):
     def set_fit_request(self, **requests):
         return self
@@ -411,7 +417,7 @@ class LosesRoutedWeights(TransformerClassifier):
 # Parameters and state.
 
 
-@planted("the constructor changes its arguments", "check_constructor")
+@planted("the constructor converts its arguments", "check_constructor")
 class ChangesArguments(TransformerClassifier):
     def __init__(self, model="tiny", *, max_epochs=1, device="cpu", random_state=None):
         super().__init__(
@@ -419,7 +425,7 @@ class ChangesArguments(TransformerClassifier):
         )
 
 
-@planted("the constructor checks its arguments", "check_constructor")
+@planted("the constructor validates its arguments", "check_constructor")
 class ChecksArguments(TransformerClassifier):
     def __init__(self, model="tiny", *, max_epochs=1, device="cpu", random_state=None):
         if not max_epochs >= 0:
@@ -440,7 +446,7 @@ class LoadsAtOnce(TransformerClassifier):
         self.config = AutoConfig.from_pretrained(model)
 
 
-@planted("a parameter cannot be read back", "check_nested_parameters")
+@planted("get_params omits a parameter", "check_nested_parameters")
 class HidesParameter(TransformerClassifier):
     def get_params(self, deep=True):
         params = super().get_params(deep)
@@ -448,7 +454,7 @@ class HidesParameter(TransformerClassifier):
         return params
 
 
-@planted("unknown parameters are accepted", "check_nested_parameters")
+@planted("set_params accepts unknown parameters", "check_nested_parameters")
 class AcceptsAnyParameter(TransformerClassifier):
     def set_params(self, **params):
         return super().set_params(
@@ -456,7 +462,7 @@ class AcceptsAnyParameter(TransformerClassifier):
         )
 
 
-@planted("a clone is fitted already", "check_clone")
+@planted("clones are fitted", "check_clone")
 class ClonesWhatWasLearned(TransformerClassifier):
     def __sklearn_clone__(self):
         made = type(self)(**self.get_params())
@@ -464,7 +470,7 @@ class ClonesWhatWasLearned(TransformerClassifier):
         return made
 
 
-@planted("before fit the model answers at random", "check_unfitted")
+@planted("predict works before fit", "check_unfitted")
 class PredictsUnfitted(TransformerClassifier):
     def predict(self, X):
         if not hasattr(self, "model_"):
@@ -478,7 +484,7 @@ class ReturnsNothing(TransformerClassifier):
         super().fit(X, y, sample_weight)
 
 
-@planted("fit changes X", "check_fit_changes_nothing")
+@planted("fit modifies X", "check_fit_changes_nothing")
 class ChangesX(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         super().fit(X, y, sample_weight)
@@ -496,7 +502,7 @@ class ShufflesTarget(TransformerClassifier):
         return self
 
 
-@planted("fit stores what 'auto' became in the parameter", "check_fit_changes_nothing")
+@planted("fit overwrites a parameter", "check_fit_changes_nothing")
 class OverwritesParameters(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         super().fit(X, y, sample_weight)
@@ -504,7 +510,7 @@ class OverwritesParameters(TransformerClassifier):
         return self
 
 
-@planted("a second fit goes on from the first", "check_refit")
+@planted("a second fit continues from the first", "check_refit")
 class NeverForgets(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         warm_start = hasattr(self, "model_") and len(np.unique(y)) == len(self.classes_)
@@ -512,14 +518,14 @@ class NeverForgets(TransformerClassifier):
         return self._fit(X, y, sample_weight, task=target, warm_start=warm_start)
 
 
-@planted("a failed fit destroys the model", "check_failed_fit")
+@planted("a failed fit removes the fitted model", "check_failed_fit")
 class DestroysEarlierFit(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         self.__dict__.pop("model_", None)
         return super().fit(X, y, sample_weight)
 
 
-@planted("a failed fit changes the classes", "check_failed_fit")
+@planted("a failed fit changes classes_", "check_failed_fit")
 class SetsClassesTooEarly(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         if hasattr(self, "model_"):
@@ -533,7 +539,7 @@ class IgnoresRandomState(TransformerClassifier):
         return np.random.default_rng()
 
 
-@planted("what is learned is kept on the class", "check_independent_fits")
+@planted("fitted weights are stored on the class", "check_independent_fits")
 class SharesWhatItLearned(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         super().fit(X, y, sample_weight)
@@ -545,14 +551,14 @@ class SharesWhatItLearned(TransformerClassifier):
         return super()._outputs(X)
 
 
-@planted("a global random state is set", "check_global_state")
+@planted("a global random state is seeded", "check_global_state")
 class SeedsGlobally(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         random.seed(0)
         return super().fit(X, y, sample_weight)
 
 
-@planted("torch draws from its global random state", "check_global_state")
+@planted("torch's global generator is used", "check_global_state")
 class DrawsGlobally(TransformerClassifier):
     def _outputs(self, X):
         import torch
@@ -568,7 +574,7 @@ class RemembersTexts(TransformerClassifier):
         return super().predict(X)
 
 
-@planted("predict changes X", "check_predict_changes_nothing")
+@planted("predict modifies X", "check_predict_changes_nothing")
 class ChangesXInPredict(TransformerClassifier):
     def predict(self, X):
         found = super().predict(X)
@@ -598,19 +604,19 @@ class PicklesRounded(TransformerClassifier):
             self.model_ = self.model_.bfloat16().float()
 
 
-@planted("a name too few for the columns of transform", "check_feature_names")
+@planted("get_feature_names_out has too few names", "check_feature_names")
 class NamesTooFew(TransformerClassifier):
     def get_feature_names_out(self, input_features=None):
         return super().get_feature_names_out(input_features)[:-1]
 
 
-@planted("a frame loses the index of X", "check_set_output")
+@planted("set_output loses the index of X", "check_set_output")
 class LosesIndex(TransformerClassifier):
     def transform(self, X):
         return super().transform(list(X) if isinstance(X, pd.Series) else X)
 
 
-@planted("fit_transform gives other vectors than transform", "check_fit_transform")
+@planted("fit_transform and transform differ", "check_fit_transform")
 class TransformsOtherwise(TransformerClassifier):
     def fit_transform(self, X, y=None):
         return 2 * self.fit(X, y).transform(X)
@@ -619,19 +625,19 @@ class TransformsOtherwise(TransformerClassifier):
 # Other estimators.
 
 
-@planted("tagger: words that were cut have no tags", "check_a_tag_for_each_word")
+@planted("tagger: truncated words have no tags", "check_a_tag_for_each_word")
 class CutsTags(TransformerTagger):
     def predict(self, X):
         return [tags[:60] for tags in super().predict(X)]
 
 
-@planted("tagger: texts without words are dropped", "check_empty_strings")
+@planted("tagger: empty texts are dropped", "check_empty_strings")
 class DropsTextsWithoutWords(TransformerTagger):
     def predict(self, X):
         return [tags for tags in super().predict(X) if tags]
 
 
-@planted("tagger: words in an array become one word", "check_token_lists")
+@planted("tagger: an array of words is joined to one word", "check_token_lists")
 class JoinsArrays(TransformerTagger):
     def _check_X(self, X):
         if isinstance(X, list) and isinstance(X[0], np.ndarray):
@@ -639,7 +645,7 @@ class JoinsArrays(TransformerTagger):
         return super()._check_X(X)
 
 
-@planted("tagger: words that are None become 'None'", "check_token_lists")
+@planted("tagger: missing words are converted to str", "check_token_lists")
 class StringifiesWords(TransformerTagger):
     def _check_X(self, X):
         if isinstance(X, list) and isinstance(X[0], list):
@@ -647,20 +653,20 @@ class StringifiesWords(TransformerTagger):
         return super()._check_X(X)
 
 
-@planted("tagger: probabilities are of tags, not words", "check_probabilities_of_tags")
+@planted("tagger: predict_proba is transposed", "check_probabilities_of_tags")
 class ProbabilitiesTurned(TransformerTagger):
     def predict_proba(self, X):
         return [rows.T for rows in super().predict_proba(X)]
 
 
-@planted("generator: texts come sorted by length", "check_order_invariance")
+@planted("generator: predictions are sorted by length", "check_order_invariance")
 class WritesSorted(TransformerGenerator):
     def predict(self, X):
         order = np.argsort([len(x) for x in self._check_texts(X).columns[0]])
         return super().predict(X)[order]
 
 
-@planted("generator: each call draws anew", "check_repeatable")
+@planted("generator: sampling ignores random_state", "check_repeatable")
 class WritesAtRandom(TransformerGenerator):
     def _make_rng(self):
         return np.random.default_rng()
@@ -672,25 +678,25 @@ class WritesAtRandom(TransformerGenerator):
         return settings
 
 
-@planted("generator: what could not be written is dropped", "check_row_count")
+@planted("generator: repeated texts are dropped", "check_row_count")
 class DropsRepeatedTexts(TransformerGenerator):
     def predict(self, X):
         return np.unique(super().predict(X)[1:])
 
 
-@planted("regressor: one target comes in a column", "check_numbers")
+@planted("regressor: predictions of one target are two-dimensional", "check_numbers")
 class PredictsColumn(TransformerRegressor):
     def predict(self, X):
         return super().predict(X).reshape(-1, 1)
 
 
-@planted("regressor: predictions stay on the scale of the training", "check_score")
+@planted("regressor: score uses standardized targets", "check_score")
 class ScoresScaled(TransformerRegressor):
     def score(self, X, y, sample_weight=None):
         return super().score(X, np.array(y) / np.std(y), sample_weight)
 
 
-# What only scikit-learn's own battery notices.
+# Bugs that only scikit-learn's checks detect.
 
 
 @planted("n_features_in_ is not set", SCIKIT_LEARN + "check_n_features_in")
@@ -701,14 +707,15 @@ class ForgetsColumns(NumbersClassifier):
         return found
 
 
-@planted("parameters are not checked", SCIKIT_LEARN + "check_param_validation")
+@planted("parameters are not validated", SCIKIT_LEARN + "check_param_validation")
 class ChecksNoParameters(NumbersClassifier):
     def _validate_params(self):
         pass
 
 
 @planted(
-    "one column of labels is accepted silently", SCIKIT_LEARN + "check_supervised_y_2d"
+    "a column vector y is accepted without a warning",
+    SCIKIT_LEARN + "check_supervised_y_2d",
 )
 class FlattensTarget(NumbersClassifier):
     def _check_y(self, y):

@@ -33,7 +33,7 @@ from ._cases import (
 
 
 def check_constructor(case: TextCase) -> None:
-    """The constructor stores its arguments as they are, and does nothing else."""
+    """The constructor only stores its arguments."""
     cls = type(case.estimator)
     parameters = inspect.signature(cls.__init__).parameters
     named = [
@@ -68,7 +68,7 @@ def check_clone(case: TextCase) -> None:
 
 
 def check_nested_parameters(case: TextCase) -> None:
-    """Every parameter can be read and set by its name, in a Pipeline too."""
+    """``get_params`` and ``set_params`` support all parameters, also in a Pipeline."""
     params = case.estimator.get_params(deep=False)
     signature = inspect.signature(type(case.estimator).__init__).parameters
     named = {n for n, p in signature.items() if n != "self" and p.kind.value in (1, 3)}
@@ -93,7 +93,7 @@ def check_nested_parameters(case: TextCase) -> None:
 
 @only_if(lambda case: get_tags(case.estimator).requires_fit)
 def check_unfitted(case: TextCase) -> None:
-    """Before ``fit`` all methods raise NotFittedError."""
+    """Prediction before ``fit`` raises NotFittedError."""
     _require_unfitted(case, case.new(), "an estimator before fit")
 
 
@@ -122,7 +122,7 @@ def check_fit_returns_self(case: TextCase) -> None:
 
 
 def check_fit_changes_nothing(case: TextCase) -> None:
-    """X, y and the parameters are after ``fit`` what they were."""
+    """``fit`` does not modify X, y or the parameters."""
     for make in (list, as_objects, as_series):
         X, y = make(copy.deepcopy(case.texts)), make(copy.deepcopy(case.y))
         if case.kind == "numbers" and make is as_objects:
@@ -168,7 +168,7 @@ def _hash(value: Any) -> Any:
 
 
 def check_refit(case: TextCase) -> None:
-    """A second ``fit`` forgets the first: it equals one of a new estimator."""
+    """A second ``fit`` is equivalent to that of a new estimator."""
     if case.estimator.get_params().get("warm_start"):
         return
     n = len(case.texts)
@@ -186,7 +186,7 @@ def check_refit(case: TextCase) -> None:
 
 @only_if(lambda case: case.kind != "nothing")
 def check_failed_fit(case: TextCase) -> None:
-    """A ``fit`` that fails leaves what was learned before."""
+    """A failed ``fit`` leaves the fitted estimator unchanged."""
     fitted = case.fit()
     texts = case.texts[::-1]
     failing = {
@@ -208,13 +208,13 @@ def check_failed_fit(case: TextCase) -> None:
 
 @only_if(lambda case: not get_tags(case.estimator).non_deterministic)
 def check_repeatable(case: TextCase) -> None:
-    """The same texts and ``random_state`` give the same predictions."""
+    """The same data and ``random_state`` give the same predictions."""
     found = predictions(case.fit(), case.texts)
     require_equal(found, case.expected, "in a second fit with the same random_state")
 
 
 def check_independent_fits(case: TextCase) -> None:
-    """What one estimator learns, no other one knows."""
+    """Fitting one estimator does not affect another."""
     first = case.fit()
     other = case.new()
     _require_unfitted(case, other, "an estimator after another one's fit")
@@ -245,7 +245,7 @@ def _global_state() -> dict[str, Any]:
 
 
 def check_global_state(case: TextCase) -> None:
-    """Random states, environment, threads and settings stay as they are."""
+    """Global random states, settings and the environment are not changed."""
     numpys, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         # A state that no seeding leads to again.
@@ -262,7 +262,7 @@ def check_global_state(case: TextCase) -> None:
 
 
 def check_predict_changes_nothing(case: TextCase) -> None:
-    """No method but ``fit`` changes the estimator, or X."""
+    """Prediction does not modify the estimator or X."""
     estimator = case.fit()
     predictions(estimator, case.texts)  # what is made ready once is not meant
     for name in case.methods:
@@ -287,7 +287,7 @@ def check_silence(case: TextCase) -> None:
 
 
 def check_pickle(case: TextCase) -> None:
-    """A pickle, and a deep copy, predicts what the estimator does."""
+    """Pickles and deep copies give the same predictions."""
     copies: dict[str, Callable[[], Any]] = {
         "a pickle": lambda: pickle.loads(pickle.dumps(case.fitted)),
         "a deep copy": lambda: copy.deepcopy(case.fitted),

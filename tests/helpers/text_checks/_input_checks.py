@@ -47,14 +47,14 @@ def _with_bad_row(case: TextCase, value: Any) -> list[Any]:
 
 
 def check_bare_string(case: TextCase) -> None:
-    """A str is no collection of texts: it raises, rather than being read by letters."""
+    """A single str or bytes as X raises an error."""
     for X in ("a good film", b"a good film"):
         for name, call in case.calls():
             require_error(f"{name} of {X!r}", call, X)
 
 
 def check_missing_texts(case: TextCase) -> None:
-    """None, NaN, pd.NA and pd.NaT raise, in lists and in Series."""
+    """None, NaN, pd.NA and pd.NaT in a list or Series raise an error."""
     for shown, value in _missing().items():
         X = _with_bad_row(case, value)
         for name, call in case.calls():
@@ -64,7 +64,7 @@ def check_missing_texts(case: TextCase) -> None:
 
 
 def check_other_objects(case: TextCase) -> None:
-    """Bytes, numbers and nested lists among the texts raise."""
+    """Bytes, numbers, dicts and nested lists among the texts raise an error."""
     for shown, value in _not_texts().items():
         X = _with_bad_row(case, value)
         for name, call in case.calls():
@@ -73,7 +73,7 @@ def check_other_objects(case: TextCase) -> None:
 
 
 def check_errors_name_the_row(case: TextCase) -> None:
-    """The message says which row holds what is no text."""
+    """The error message gives the index of the invalid row."""
     for shown, value in {**_missing(), **_not_texts()}.items():
         X = _with_bad_row(case, value)
         for name, call in case.calls():
@@ -86,7 +86,7 @@ def check_errors_name_the_row(case: TextCase) -> None:
 
 
 def check_other_containers(case: TextCase) -> None:
-    """What holds no texts, or has no order, raises."""
+    """Unordered, sparse, numeric or multidimensional X raises an error."""
     texts = case.texts[:12]
     others = {
         "None": lambda: None,
@@ -106,7 +106,7 @@ def check_other_containers(case: TextCase) -> None:
 
 
 def check_no_texts(case: TextCase) -> None:
-    """X without a single row, or without a column, raises."""
+    """X without rows or without columns raises an error."""
     import pandas as pd
 
     empty = {
@@ -143,7 +143,7 @@ def _containers(case: TextCase) -> dict[str, Any]:
 
 
 def check_containers(case: TextCase) -> None:
-    """A list, tuple, array or Series of the same texts gives the same results."""
+    """Lists, tuples, arrays and Series of the same texts give the same predictions."""
     for shown, X in _containers(case).items():
         found = predictions(case.fitted, X)
         require_equal(found, case.expected, f"for {shown} rather than a list")
@@ -169,7 +169,7 @@ def _frames(case: TextCase, name: str = "text") -> dict[str, Any]:
 
 
 def check_one_column_frames(case: TextCase) -> None:
-    """A frame of one column of texts gives what the column gives."""
+    """A data frame with one column is equivalent to a list of texts."""
     for shown, X in _frames(case).items():
         found = predictions(_fit(case, X, shown), X)
         require_equal(found, case.expected, f"for {shown} rather than a list")
@@ -186,7 +186,7 @@ def _fit(case: TextCase, X: Any, shown: str) -> Any:
 
 
 def check_number_of_columns(case: TextCase) -> None:
-    """Another number of text columns than in ``fit`` raises."""
+    """Another number of columns than in ``fit`` raises an error."""
     import pandas as pd
 
     column = as_objects(case.texts)
@@ -199,7 +199,7 @@ def check_number_of_columns(case: TextCase) -> None:
 
 @only_if(lambda case: hasattr(case.estimator, "get_feature_names_out"))
 def check_column_names(case: TextCase) -> None:
-    """Where columns have names, other names than in ``fit`` raise."""
+    """Other column names than in ``fit`` raise an error."""
     for shown, X in _frames(case).items():
         fitted = _fit(case, X, shown)
         if not hasattr(fitted, "feature_names_in_"):
@@ -214,7 +214,7 @@ def check_column_names(case: TextCase) -> None:
 
 
 def check_series_by_position(case: TextCase) -> None:
-    """The index of a Series means nothing: rows are read in their order."""
+    """The index of a Series is ignored: rows are read by position."""
     index = _shuffled(len(case.texts))
     X = as_series(case.texts, index=index)
     y = as_series(case.y, index=index[::-1]).infer_objects()
@@ -226,7 +226,7 @@ def check_series_by_position(case: TextCase) -> None:
 
 @only_with("predict")
 def check_cross_validation_of_series(case: TextCase) -> None:
-    """Cross-validation of Series with a shuffled index equals that of lists."""
+    """Cross-validation gives the same predictions for Series and lists."""
     index = _shuffled(len(case.texts))
     X = as_series(case.texts, index=index)
     y = as_series(case.y, index=index).infer_objects()
@@ -240,7 +240,7 @@ def check_cross_validation_of_series(case: TextCase) -> None:
 
 
 def check_empty_strings(case: TextCase) -> None:
-    """Empty strings are texts: none is dropped, in ``fit`` or later."""
+    """Empty strings are valid texts in ``fit`` and prediction."""
     empty = case.form("")
     positions = (0, 3, 5)
     X = list(case.texts)
@@ -276,7 +276,7 @@ _ODD = {
 
 
 def check_odd_texts(case: TextCase) -> None:
-    """A megabyte, emoji, a lone surrogate, NUL and blanks: one finite row each."""
+    """Very long texts, emoji, surrogates and control characters are valid texts."""
     X = [case.form(text) for text in _ODD.values()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of texts that are cut
@@ -299,7 +299,7 @@ def _is_finite(row: Any) -> bool:
 
 @only_for("tags")
 def check_token_lists(case: TextCase) -> None:
-    """Token lists, of any kind, give what their words give in a list of lists."""
+    """Lists, tuples, arrays and Series of tokens give the same predictions."""
     rows = [list(x) if case.is_tokenized else x.split() for x in case.texts]
     expected = predictions(case.fitted, rows)
     kinds: dict[str, Any] = {
@@ -324,7 +324,7 @@ def check_token_lists(case: TextCase) -> None:
 
 @only_for("tags")
 def check_a_tag_for_each_word(case: TextCase) -> None:
-    """A text has as many tags as words, even where it is long or empty."""
+    """There is one tag per word, even for long and empty texts."""
     lengths = (0, 1, 7, 300)
     X = [["film"] * length for length in lengths]
     found = [len(tags) for tags in case.fitted.predict(X)]

@@ -24,7 +24,7 @@ def _pick(found: dict[str, list[Any]], rows: Any) -> dict[str, list[Any]]:
 
 
 def check_row_count(case: TextCase) -> None:
-    """As many rows come out as texts go in, be it one, two or many."""
+    """There is one prediction per text."""
     for n in (1, 2, 3, 7, len(case.texts)):
         found = predictions(case.fitted, case.texts[:n])
         for name, rows in found.items():
@@ -32,7 +32,7 @@ def check_row_count(case: TextCase) -> None:
 
 
 def check_texts_matter(case: TextCase) -> None:
-    """Some texts give other predictions than others; else nothing could be compared."""
+    """Predictions differ between texts."""
     for name, rows in case.expected.items():
         require(
             not all(is_close(row, rows[0]) for row in rows),
@@ -41,7 +41,7 @@ def check_texts_matter(case: TextCase) -> None:
 
 
 def check_order_invariance(case: TextCase) -> None:
-    """Texts in another order give the same rows in that order."""
+    """Predictions do not depend on the order of the texts."""
     X, found = case.many
     for shown, rows in {
         "shuffled": np.random.default_rng(0).permutation(N_MANY),
@@ -53,7 +53,7 @@ def check_order_invariance(case: TextCase) -> None:
 
 
 def check_subset_invariance(case: TextCase) -> None:
-    """A text alone, or among others, gives the same row."""
+    """Predictions for a subset equal those within the whole."""
     X, found = case.many
     rng = np.random.default_rng(0)
     for size in [1, 1, 1, 2, 5, 20, 100]:
@@ -63,7 +63,7 @@ def check_subset_invariance(case: TextCase) -> None:
 
 
 def check_batch_size_invariance(case: TextCase) -> None:
-    """Texts read in pieces of any size give the same rows."""
+    """Predictions do not depend on the number of texts per call."""
     X, found = case.many
     for size, n in ((1, 20), (7, 70), (64, N_MANY)):
         parts = [
@@ -75,7 +75,7 @@ def check_batch_size_invariance(case: TextCase) -> None:
 
 
 def check_repeated_texts(case: TextCase) -> None:
-    """The same text gives the same row wherever it occurs, and each time anew."""
+    """Equal texts have equal predictions, within a call and across calls."""
     X = [text for text in case.texts[:6] for _ in range(3)]
     expected = _pick(case.expected, np.repeat(np.arange(6), 3))
     require_equal(predictions(case.fitted, X), expected, "for repeated texts")
@@ -86,7 +86,7 @@ def check_repeated_texts(case: TextCase) -> None:
 
 @only_with("get_feature_names_out", "transform")
 def check_feature_names(case: TextCase) -> None:
-    """A name, a str of its own, for each column of ``transform``."""
+    """``get_feature_names_out`` gives one distinct str per column of ``transform``."""
     names = list(case.fitted.get_feature_names_out())
     width = case.fitted.transform(case.texts).shape[1]
     require(
@@ -114,7 +114,7 @@ def check_set_output(case: TextCase) -> None:
 
 @only_with("fit_transform", "transform")
 def check_fit_transform(case: TextCase) -> None:
-    """``fit_transform`` gives what ``fit`` and ``transform`` give."""
+    """``fit_transform`` is equivalent to ``fit`` and ``transform``."""
     y = None if case.kind == "nothing" else case.y
     found = {"transform": rows_of(case.new().fit_transform(case.texts, y))}
     expected = {"transform": case.expected["transform"]}
@@ -123,7 +123,7 @@ def check_fit_transform(case: TextCase) -> None:
 
 @only_if(lambda case: case.kind == "numbers")
 def check_numbers(case: TextCase) -> None:
-    """One finite float for each text."""
+    """``predict`` gives a finite float per text."""
     found = np.asarray(case.fitted.predict(as_objects(case.texts)))
     require(found.shape == (len(case.texts),), f"predict gives shape {found.shape}.")
     require(found.dtype.kind == "f", f"predict gives {found.dtype}. Expected floats.")

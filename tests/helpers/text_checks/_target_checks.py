@@ -33,7 +33,7 @@ def _labels_and(method: str) -> Any:
 
 @_only_with_y
 def check_malformed_y(case: TextCase) -> None:
-    """Another length, a missing or bare y, and None or NaN in y raise."""
+    """Missing y, missing values in y and inconsistent lengths raise an error."""
     y = case.y
     wrong: dict[str, Any] = {
         "a y that is too short": y[:-1],
@@ -75,7 +75,7 @@ def _label_kinds(case: TextCase) -> dict[str, Any]:
 
 @only_for("labels")
 def check_label_dtypes(case: TextCase) -> None:
-    """Labels of 13 dtypes come back as they are: the values, and arrays' dtypes."""
+    """Predicted labels have the type and, for arrays, the dtype of y."""
     for shown, y in _label_kinds(case).items():
         fitted = case.fit(y=y)
         found = fitted.predict(case.texts)
@@ -105,7 +105,7 @@ def check_label_dtypes(case: TextCase) -> None:
 
 @_only_with_y
 def check_target_containers(case: TextCase) -> None:
-    """A list, tuple, array or Series of the same targets gives the same fit."""
+    """Lists, tuples, arrays and Series of the same targets give the same fit."""
     for shown, y in {
         "a tuple": tuple(case.y),
         "an array of objects": as_objects(case.y),
@@ -119,7 +119,7 @@ def check_target_containers(case: TextCase) -> None:
 
 @only_for("labels")
 def check_classes(case: TextCase) -> None:
-    """``classes_`` holds the labels of y, each once and sorted."""
+    """``classes_`` is the sorted distinct labels of y."""
     found, expected = case.fitted.classes_.tolist(), np.unique(case.y).tolist()
     require(found == expected, f"classes_ is {found}. Expected {expected}.")
     backwards = case.fit(case.texts[::-1], case.y[::-1])
@@ -131,7 +131,7 @@ def check_classes(case: TextCase) -> None:
 
 @_labels_and("predict_proba")
 def check_probabilities(case: TextCase) -> None:
-    """A row a text, a column a class; rows sum to 1; the largest is predicted."""
+    """``predict_proba`` has the right shape, sums to 1 and agrees with ``predict``."""
     found = np.asarray(case.fitted.predict_proba(case.texts))
     classes = case.fitted.classes_
     require(
@@ -151,7 +151,7 @@ def check_probabilities(case: TextCase) -> None:
 
 @_labels_and("decision_function")
 def check_decision_function(case: TextCase) -> None:
-    """A number a text and class, or one a text of two classes; it decides."""
+    """``decision_function`` has the right shape and agrees with ``predict``."""
     found = np.asarray(case.fitted.decision_function(case.texts))
     classes = case.fitted.classes_
     n = len(case.texts)
@@ -175,7 +175,7 @@ def check_decision_function(case: TextCase) -> None:
 
 @only_if(lambda case: case.kind == "tags" and hasattr(case.estimator, "predict_proba"))
 def check_probabilities_of_tags(case: TextCase) -> None:
-    """A row for each word, a column for each tag of ``classes_``; rows sum to 1."""
+    """``predict_proba`` gives one row per word and one column per tag."""
     n_tags = len(case.fitted.classes_)
     for row, found in enumerate(case.expected["predict_proba"]):
         text = case.texts[row]
@@ -191,7 +191,7 @@ def check_probabilities_of_tags(case: TextCase) -> None:
 
 @only_if(lambda case: hasattr(case.estimator, "score") and case.kind != "nothing")
 def check_score(case: TextCase) -> None:
-    """``score`` is the accuracy, R2, or best for what was predicted itself."""
+    """``score`` is the accuracy or R^2, or is highest for the own predictions."""
     texts, y, predicted = case.texts, case.y, case.expected["predict"]
     found = case.fitted.score(texts, y)
     require(np.ndim(found) == 0, f"score gives {found!r}. Expected a number.")
@@ -216,7 +216,7 @@ def _takes_weights(case: TextCase) -> bool:
 
 @only_if(_takes_weights)
 def check_zero_weights(case: TextCase) -> None:
-    """A sample weight of 0 leaves a text out; equal weights change nothing."""
+    """A weight of 0 is equivalent to removing the text, equal weights to none."""
     n = len(case.texts)
     ones = case.new().fit(case.texts, case.y, sample_weight=np.full(n, 1.0))
     require_equal(
@@ -240,7 +240,7 @@ def _wrong(case: TextCase) -> list[Any]:
 
 @only_if(_takes_weights)
 def check_malformed_weights(case: TextCase) -> None:
-    """Negative, missing or infinite weights, or of another number, raise."""
+    """Negative, NaN or infinite weights, or of a wrong shape, raise an error."""
     ones = np.ones(len(case.texts))
     wrong: dict[str, Any] = {
         "a negative weight": np.where(np.arange(len(ones)) == 3, -1.0, ones),
@@ -256,7 +256,7 @@ def check_malformed_weights(case: TextCase) -> None:
 
 @only_if(lambda case: _takes_weights(case) and hasattr(case.estimator, "score"))
 def check_weights_in_a_search(case: TextCase) -> None:
-    """Weights that a search routes do what they do in ``fit``."""
+    """Sample weights are routed through a hyper-parameter search."""
     weights = np.linspace(0.2, 2, len(case.texts))
     weights[::4] = 0
     expected = case.new().fit(case.texts, case.y, sample_weight=weights)
