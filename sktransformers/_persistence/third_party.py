@@ -57,6 +57,7 @@ def read_third_party(
         _require_head(checkpoint, head, cls, name)
         task, order = _task_of_head(checkpoint, name)
         found = {"model_": _read_head(checkpoint, task, order, dtype), "_task": task}
+        estimator.set_params(**task.params_of_head())
     estimator.__dict__.update(
         {
             "_n_columns": n_columns,

@@ -181,6 +181,10 @@ class Task(ABC):
         """Return the label names of the outputs, for ``config.id2label``."""
         return [str(label) for label in self.classes]
 
+    def params_of_head(self) -> dict[str, Any]:
+        """Return the parameters of an estimator that is made of a trained head."""
+        return {}
+
     @classmethod
     @abstractmethod
     def from_config(cls, config: Any) -> tuple[Self, list[int]] | None:

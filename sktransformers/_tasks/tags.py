@@ -192,6 +192,11 @@ class TagTask(LabelTask):
             entity_f1_score(true, predicted, scheme=self.scheme, zero_division=0)
         )
 
+    def params_of_head(self) -> dict[str, Any]:
+        """Decode without constraints if the tags may follow BIO as well as IOB1."""
+        # Each scheme forbids most sequences of the other. Entities are read alike.
+        return {"decode": "greedy"} if self.scheme == "BIO" else {}
+
     @classmethod
     def from_config(cls, config: Any) -> tuple[Self, list[int]] | None:
         """Build the task of a token classification head."""

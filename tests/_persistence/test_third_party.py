@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from saved_models import WORDS, X, plain_logits, save_head, save_writer
@@ -85,6 +86,23 @@ def test_tags_tell_their_scheme(labels, scheme, tmp_path):
     assert tagger.scheme_ == scheme
     assert tagger.classes_.tolist() == sorted(labels)
     assert list(map(len, tagger.predict(WORDS))) == list(map(len, WORDS))
+
+
+def test_tags_may_follow_iob1(tmp_path):
+    # As CoNLL-2003 does: "I-" begins an entity, "B-" only separates adjacent ones.
+    folder = save_head(
+        tmp_path / "model", "TokenClassification", ["O", "B-PER", "I-PER"]
+    )
+    path = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(path)
+    tensors["classifier.weight"].zero_()
+    tensors["classifier.bias"] = torch.tensor([1.0, -5.0, 4.0])
+    save_file(tensors, path, metadata={"format": "pt"})
+    tagger = TransformerTagger.from_pretrained(folder, device="cpu")
+    assert tagger.predict([["a", "film"]]) == [["I-PER", "I-PER"]]
+    (entity,) = tagger.predict_entities([["a", "film"]])[0]
+    assert (entity["label"], entity["start"], entity["end"]) == ("PER", 0, 2)
+    assert tagger.set_params(decode="viterbi").predict([["a"]]) == [["O"]]
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "t5"])
