@@ -1,5 +1,6 @@
 """Explanations of predictions, and displays of entities and training histories."""
 
+from ._attention import AttentionDisplay, AttentionMaps, attention_maps
 from ._attributions import AttributionDisplay
 from ._corpus import explain_corpus
 from ._entities import EntityDisplay
@@ -9,10 +10,13 @@ from ._fidelity import explanation_fidelity
 from ._loss_curve import LossCurveDisplay
 
 __all__ = [
+    "AttentionDisplay",
+    "AttentionMaps",
     "AttributionDisplay",
     "EntityDisplay",
     "Explanation",
     "LossCurveDisplay",
+    "attention_maps",
     "explain",
     "explain_corpus",
     "explanation_fidelity",
