@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._estimators.base import BaseTextEstimator
 from ..exceptions import ExplanationWarning
 from ._explanation import Explanation
+from ._generated import explain_generated
 from ._gradients import explain_by_gradients, why_not
 from ._occlusion import explain_by_occlusion, explain_tags_by_occlusion
 from ._tokens import locate_tokens
@@ -30,15 +31,16 @@ def explain(
     Parameters
     ----------
     estimator : estimator
-        Fitted classifier, regressor or tagger, or a pipeline, search or ensemble that
-        takes texts. It is not changed.
+        Fitted classifier, regressor, tagger or generator, or a pipeline, search or
+        ensemble of texts that classifies or predicts numbers. It is not changed.
     X : array-like of str of shape (n_texts,), pairs or DataFrame
         Texts, as for ``predict``.
-    target : class label, int or str, default=None
+    target : class label, int, str or list of str, default=None
         What to explain: a class label; for a multilabel classifier or a regressor with
-        several outputs, the index of the column; for a tagger, an entity type or tag.
-        If None, the predicted class of each text (multilabel: the label of the highest
-        probability), the first output, or every predicted entity.
+        several outputs, the index of the column; for a tagger, an entity type; for a
+        generator, the output text, or one for each text. If None, the predicted class
+        of each text (multilabel: the most probable label), the first output, every
+        predicted entity, or the generated text.
     method : {"auto", "integrated_gradients", "occlusion"}, default="auto"
         - "integrated_gradients": gradients on the path from the text without its words
           (mask or padding tokens in their place) to the text [1]_. The attributions
@@ -86,13 +88,15 @@ def explain(
     """
     _check_parameters(method, n_steps)
     check_is_fitted(estimator)
-    if hasattr(estimator, "predict_entities"):
+    generates = hasattr(estimator, "generate")
+    if generates or hasattr(estimator, "predict_entities"):
         if method == "integrated_gradients":
             raise ValueError(
                 "method='integrated_gradients' explains classifiers and regressors. "
-                "Pass method='occlusion' for a tagger."
+                "Pass method='occlusion' for a tagger or generator."
             )
-        return explain_tags_by_occlusion(estimator, X, target)
+        by_occlusion = explain_generated if generates else explain_tags_by_occlusion
+        return by_occlusion(estimator, X, target)
     data = read_text_columns(X)
     tokens = None
     if isinstance(estimator, BaseTextEstimator):

@@ -15,9 +15,10 @@ class Explanation:
     texts : tuple of str
         The text, or the texts of each column.
     target : object
-        Class label, column of y, or tag that the score is for.
+        What the score is for: class label, column of y, entity, or output text.
     score : float
-        Score of the text: log-odds of a class, or a predicted number.
+        Score of the text: log-odds of a class, predicted number, or log-probability of
+        an output text.
     baseline_score : float
         Score without any word.
     words : list of dict
@@ -31,6 +32,10 @@ class Explanation:
         Method that computed the attributions.
     sample_index : int, default=0
         Index of the text in X.
+    output_tokens : list of str, optional
+        Tokens of the output text of a generator.
+    output_attributions : ndarray of shape (n_words, n_output_tokens), optional
+        Attribution of each output token to each word, for a generator.
 
     Examples
     --------
@@ -49,6 +54,8 @@ class Explanation:
     tokens: list[dict[str, Any]] = field(default_factory=list, repr=False)
     method: str = "occlusion"
     sample_index: int = 0
+    output_tokens: list[str] = field(default_factory=list, repr=False)
+    output_attributions: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def attributions(self) -> np.ndarray:

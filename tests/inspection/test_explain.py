@@ -11,6 +11,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from tiny_generators import make_generator, make_pairs, save_writer
 from tiny_models import NEGATIVE, POSITIVE
 from tiny_taggers import ENOUGH, make_tagged, make_tagger
 
@@ -209,6 +210,33 @@ def test_entities_of_a_tagger(as_text, tiny_model):
         explain(tagger, X, "X")
     with pytest.raises(ValueError, match="occlusion"):
         explain(tagger, X, method="integrated_gradients")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_output_tokens_of_a_generator(family, tmp_path):
+    X, y = make_pairs(84)
+    path = save_writer(tmp_path, family)
+    generator = make_generator(path, max_epochs=60).fit(X, y)
+    text = next(x for x in X if len(x) > 1 and x[0] != x[2])
+    (found,) = explain(generator, [text])
+    assert found.target == generator.predict([text])[0]
+    assert [word["text"] for word in found.words] == text.split()
+    n_tokens = len(found.output_tokens)
+    assert found.output_attributions.shape == (2, n_tokens)
+    np.testing.assert_allclose(
+        found.output_attributions.sum(axis=1), found.attributions
+    )
+    perplexity = generator.perplexity([text], [found.target])[0]
+    assert found.score == pytest.approx(-np.log(perplexity) * n_tokens, rel=1e-4)
+    without = explain(generator, [text.split()[1]], found.target)[0]
+    expected = found.score - without.score
+    assert found.words[0]["attribution"] == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(ValueError, match="one output text for each of the 1 texts"):
+        explain(generator, [text], ["a", "b"])
+    with pytest.raises(ValueError, match="tagger or generator"):
+        explain(generator, [text], method="integrated_gradients")
+    with pytest.raises(TextValueError, match=r"X\[0\] and its output text are longer"):
+        explain(generator.set_params(max_length=4), [text + " a b c"], "a")
 
 
 def test_without_captum_or_embeddings(tiny_model, sentences, monkeypatch):
