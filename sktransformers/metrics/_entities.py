@@ -67,7 +67,8 @@ def entity_f1_score(
         "default" interprets any sequence of tags, as conlleval does: for example, an
         entity may begin with "I-". "strict" counts only entities whose tags are valid
         in the scheme.
-    scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU"}, default="auto"
+    scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU", "BMES", \
+"BMEWO"}, default="auto"
         Tagging scheme. "auto" infers it from the tags of `y_true` or, if these contain
         no entity, of both arguments. "BIO" is also known as IOB2, "BIOES" as IOBES.
         "plain" is for tags without prefixes: adjacent words with the same tag form one
@@ -152,7 +153,8 @@ def entity_precision_score(
         Averaging over the entity types; None returns the score of each type.
     mode : {"default", "strict"}, default="default"
         "strict" ignores entities whose tags are not valid in the scheme.
-    scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU"}, default="auto"
+    scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU", "BMES", \
+"BMEWO"}, default="auto"
         Tagging scheme; "auto" infers it from the tags.
     sample_weight : array-like of shape (n_texts,), default=None
         Sample weights, applied to the entities of each text. None: equal weights.
@@ -225,7 +227,8 @@ def entity_recall_score(
         Averaging over the entity types; None returns the score of each type.
     mode : {"default", "strict"}, default="default"
         "strict" ignores entities whose tags are not valid in the scheme.
-    scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU"}, default="auto"
+    scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU", "BMES", \
+"BMEWO"}, default="auto"
         Tagging scheme; "auto" infers it from the tags.
     sample_weight : array-like of shape (n_texts,), default=None
         Sample weights, applied to the entities of each text. None: equal weights.
@@ -304,7 +307,8 @@ def entity_classification_report(
         The predicted tags.
     mode : {"default", "strict"}, default="default"
         "strict" ignores entities whose tags are not valid in the scheme.
-    scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU"}, default="auto"
+    scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU", "BMES", \
+"BMEWO"}, default="auto"
         Tagging scheme; "auto" infers it from the tags.
     sample_weight : array-like of shape (n_texts,), default=None
         Sample weights, applied to the entities of each text. None: equal weights.

@@ -11,22 +11,16 @@ from typing import Any
 
 import numpy as np
 
-SCHEMES = ("plain", "IO", "IOB1", "BIO", "BIOES", "BILOU")
+# Schemes that mark the last word of an entity. They differ only in the letters.
+_CLOSED = {"BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}
+_LETTERS = {"IO": "I", "IOB1": "BI", "BIO": "BI", **_CLOSED}
+SCHEMES = ("plain", "IO", "IOB1", "BIO", *_CLOSED)
 
-_LETTERS = {
-    "IO": "I",
-    "IOB1": "BI",
-    "BIO": "BI",
-    "BIOES": "BIES",
-    "BILOU": "BILU",
-    None: "BIESLU",
-}
-
-# Position of a word in its entity. BILOU differs from BIOES only in the letters.
+# Position of a word in its entity.
 _OUTSIDE, _BEGIN, _INSIDE, _LAST, _SINGLE = range(5)
 _ROLES = {
     letter: role
-    for role, letters in enumerate(("O", "B", "I", "EL", "SU"))
+    for role, letters in enumerate(("O", "B", "IM", "EL", "SUW"))
     for letter in letters
 }
 _UNTYPED = "_"
@@ -176,14 +170,14 @@ class TagTable:
     Attributes
     ----------
     prefixes : list of str
-        Prefix of each class: "O", "B", "I", "E", "S", "L" or "U". In the scheme
-        "plain" it is "I" except for "O".
+        Prefix of each class, a letter of the scheme or "O". In the scheme "plain" it
+        is "I" except for "O".
     types : list of str
         Sorted entity types. In the scheme "plain", all classes except "O".
     type_codes : ndarray of shape (n_classes,)
         Index of each class's type in `types`, -1 for "O".
     roles : ndarray of shape (n_classes,)
-        Prefixes as integers; "L" equals "E", and "U" equals "S".
+        Prefixes as integers; "M" equals "I", "L" equals "E", and "U" and "W" equal "S".
 
     Raises
     ------
@@ -216,7 +210,7 @@ def _parse(tag: str, scheme: str | None) -> tuple[str, str]:
         return "O", ""
     if scheme == "plain":
         return "I", tag
-    letters = _LETTERS[scheme]
+    letters = _LETTERS[scheme] if scheme else "BIESLUMW"
     pair = split_tag(tag)
     if pair is None or pair[0] not in letters:
         starts = ", ".join(f"'{letter}-'" for letter in letters)
@@ -258,10 +252,10 @@ def scheme_of(encoded: EncodedTags) -> str:
     letters = set(table.prefixes) - {"O"}
     if letters == {"I"}:
         return "IO"
-    if letters & set("ESLU"):
+    if not letters <= {"B", "I"}:
         # "E" without "B" is a tag of IOE, which is not supported.
-        whole = "B" in letters or not letters & set("IEL")
-        fits = [s for s in ("BIOES", "BILOU") if whole and letters <= set(_LETTERS[s])]
+        whole = "B" in letters or not letters & set("IELM")
+        fits = [s for s, used in _CLOSED.items() if whole and letters <= set(used)]
         return fits[0] if fits else "plain"
     if table.types == [_UNTYPED]:
         return "BIO"
@@ -273,13 +267,13 @@ def scheme_of(encoded: EncodedTags) -> str:
 def has_prefixes(classes: Iterable[str]) -> bool:
     """Return whether there are tags other than "O", all with a prefix.
 
-    Single letters are prefixes only if the tags are exactly "B" and "I"; otherwise they
-    are plain tags.
+    Single letters are prefixes only if the tags are exactly "B" and "I", or, as in word
+    segmentation, "B", "M", "E" and perhaps "S"; otherwise they are plain tags.
     """
     classes = set(classes)
     inside = classes - {"O"}
     if any(len(tag) == 1 for tag in inside):
-        return inside == {"B", "I"}
+        return inside == {"B", "I"} or set("BME") <= inside <= set("BMES")
     return bool(inside) and all(split_tag(tag) is not None for tag in inside)
 
 
@@ -320,7 +314,7 @@ def allowed_transitions(
     continues = is_open[:, None] & (types[:, None] == types)
     needs_open = np.isin(roles, (_BEGIN,) if scheme == "IOB1" else (_INSIDE, _LAST))
     start, between = ~needs_open, continues | ~needs_open
-    if scheme in ("BIOES", "BILOU"):
+    if scheme in _CLOSED:
         between &= ~is_open[:, None] | needs_open
         end = ~is_open
     return start, between, end
@@ -370,7 +364,7 @@ def find_entities(
         may_end = ~((roles == _BEGIN) & _shift_left(stray & ~is_first))
     elif strict and table.scheme == "BIO":
         may_begin = roles == _BEGIN
-    elif strict and table.scheme in ("BIOES", "BILOU"):
+    elif strict and table.scheme in _CLOSED:
         may_begin = (roles == _BEGIN) | (roles == _SINGLE)
         may_end = (roles == _LAST) | (roles == _SINGLE)
     firsts = np.flatnonzero(inside & ~joined)

@@ -76,6 +76,7 @@ def test_pairs_are_read_where_asked_for(tmp_path):
         (["O", "I-PER", "B-PER"], "BIO"),
         (["O", "B-A", "I-A", "E-A", "S-A"], "BIOES"),
         (["O", "B-A", "I-A", "L-A", "U-A"], "BILOU"),
+        (["O", "B-A", "M-A", "E-A", "S-A"], "BMES"),
         (["O", "I-PER", "I-LOC"], "IO"),
         (["NOUN", "VERB"], "plain"),
     ],

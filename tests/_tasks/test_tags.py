@@ -20,6 +20,8 @@ CLASSES = {
     "BIO": ["B-A", "B-B", "I-A", "I-B", "O"],
     "BIOES": ["B-A", "E-A", "I-A", "O", "S-A"],
     "BILOU": ["B-A", "B-B", "L-A", "L-B", "O", "U-A"],
+    "BMES": ["B-A", "E-A", "M-A", "O", "S-A"],
+    "BMEWO": ["B-A", "B-B", "E-A", "E-B", "M-A", "W-B"],
 }
 # Where some texts have no tags that the scheme allows: no "O", no end, no beginning.
 HOLES = [

@@ -10,7 +10,9 @@ from sktransformers import TransformerTagger
 TYPES = {**dict.fromkeys(POSITIVE, "POS"), **dict.fromkeys(NEGATIVE, "NEG")}
 # Parameters of a fit that is long enough to learn the tags.
 ENOUGH = {"max_epochs": 20, "learning_rate": 2e-2, "batch_size": 32}
-SCHEMES = ["plain", "IO", "IOB1", "BIO", "BIOES", "BILOU"]
+SCHEMES = ["plain", "IO", "IOB1", "BIO", "BIOES", "BILOU", "BMES", "BMEWO"]
+# The letters of the words inside, of the last one, and of an entity of a single word.
+CLOSED = {"BIOES": "IES", "BILOU": "ILU", "BMES": "MES", "BMEWO": "MEW"}
 
 
 def tag(words, scheme="BIO"):
@@ -30,9 +32,11 @@ def tag(words, scheme="BIO"):
         letter = "B" if starts else "I"
         if scheme == "IO" or (scheme == "IOB1" and not is_same):
             letter = "I"
-        if scheme in ("BIOES", "BILOU") and is_last:
-            letter = scheme[4 if starts else 3]
-            letter = {"BIOES": "SE", "BILOU": "UL"}[scheme][0 if starts else 1]
+        if scheme in CLOSED:
+            inside, last, single = CLOSED[scheme]
+            letter = "B" if starts else inside
+            if is_last:
+                letter = single if starts else last
         tags.append(f"{letter}-{entity_type}")
     return tags
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import BILOU, IOB1, IOB2, IOBES, Entities
+from tiny_taggers import CLOSED
 
 from sktransformers.metrics._schemes import (
     SCHEMES,
@@ -48,8 +49,8 @@ def spelled(entities, scheme):
         elif scheme == "BIO":
             tags += [f"B-{kind}"] + [f"I-{kind}"] * (length - 1)
         else:
-            last, single = scheme[2 if scheme == "BILOU" else 3], scheme[4]
-            inner = [f"I-{kind}"] * (length - 2)
+            inside, last, single = CLOSED[scheme]
+            inner = [f"{inside}-{kind}"] * (length - 2)
             tags += (
                 [f"{single}-{kind}"]
                 if length == 1
@@ -146,6 +147,17 @@ def test_entities_end_with_their_text_and_empty_texts_count():
     assert found(texts, "BIO", strict=True) == [(1, "A", 1, 2)]
 
 
+@pytest.mark.parametrize("scheme", ["BILOU", "BMES", "BMEWO"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_schemes_of_other_letters_are_read_like_bioes(scheme, strict):
+    texts = random_texts("BIOES", 300)
+    letters = str.maketrans("IES", CLOSED[scheme])
+    spelled = [[tag[0].translate(letters) + tag[1:] for tag in tags] for tags in texts]
+    expected = found(texts, "BIOES", strict=strict)
+    assert found(spelled, scheme, strict=strict) == expected
+    assert len(expected) > 100
+
+
 def test_bare_prefixes_have_the_type_underscore():
     assert found([["B", "I", "O", "B"]], "BIO") == [(0, "_", 0, 2), (0, "_", 3, 4)]
     assert get_entities(["B", "I", "O", "B"]) == [("_", 0, 1), ("_", 3, 3)]
@@ -177,7 +189,7 @@ def entities_of(corpus, scheme):
     return rows
 
 
-@pytest.mark.parametrize("scheme", LETTERS)
+@pytest.mark.parametrize("scheme", [*LETTERS, "BMES", "BMEWO"])
 @given(corpora)
 def test_the_detected_scheme_reads_what_was_written(scheme, corpus):
     texts = [spelled(text, scheme) for text in corpus]
@@ -187,6 +199,12 @@ def test_the_detected_scheme_reads_what_was_written(scheme, corpus):
         assert detected == "plain"
     elif scheme == "IOB1" and not any("B-" in str(tags) for tags in texts):
         assert detected == "IO"  # one and the same
+    elif scheme == "BMES" and not any("M-" in str(tags) for tags in texts):
+        assert detected == "BIOES"  # likewise
+    elif scheme == "BMEWO" and not any(s in str(texts) for s in ("M-", "W-")):
+        assert detected == "BIOES"
+    elif scheme == "BMEWO" and "W-" not in str(texts):
+        assert detected == "BMES"
     else:
         assert detected == scheme
     assert found(texts, detected) == entities
@@ -214,6 +232,15 @@ def test_the_detected_scheme_reads_what_was_written(scheme, corpus):
         ([["B-A", "E-A"]], "BIOES"),
         ([["U-A"]], "BILOU"),
         ([["B-A", "L-A"]], "BILOU"),
+        ([["B-A", "M-A", "E-A", "O"]], "BMES"),
+        ([["M-A", "S-A", "B-A"]], "BMES"),
+        ([["W-A", "M-A", "B-A", "E-A"]], "BMEWO"),
+        ([["B", "M", "E", "S"]], "BMES"),  # word segmentation
+        ([["B", "E", "M"], ["B", "O"]], "BMES"),
+        ([["B", "E", "S"]], "plain"),
+        ([["M-A", "E-A"]], "plain"),
+        ([["M-A", "O"]], "plain"),
+        ([["B-A", "M-A", "I-A"]], "plain"),
         ([["B-A", "L-A", "S-A"]], "plain"),
         ([["I-A", "E-A", "O"]], "plain"),  # IOE
         ([["E-A", "O"]], "plain"),
@@ -289,6 +316,7 @@ def test_plain_tags_are_types():
         (["B-A"], "IO", "'B-A' is not a valid tag of the scheme 'IO'"),
         (["L-A"], "BIOES", "'L-A' is not a valid tag"),
         (["S-A"], "BILOU", "'S-A' is not a valid tag"),
+        (["I-A"], "BMES", "'I-A' is not a valid tag of the scheme 'BMES'.*'M-'"),
         (["O", "PER"], "BIOES", "'PER' is not a valid tag"),
         (["B-"], "BIO", "'B-' is not a valid tag"),
         (["PER"], None, "'PER' is not a valid tag with an entity type"),
