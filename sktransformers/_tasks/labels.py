@@ -13,11 +13,15 @@ from sklearn.utils.validation import column_or_1d
 
 from .base import Task, is_regression_head, names_of_outputs, sort_names
 from .multilabel import MultilabelTask
-from .y_arrays import require_present, to_array
+from .y_arrays import find_collection, require_present, to_array
 
 if TYPE_CHECKING:
     import torch
 
+_SEVERAL_LABELS = (
+    "If texts have several labels, pass MultiLabelBinarizer().fit_transform(y), of "
+    "sklearn.preprocessing."
+)
 _UNNAMED = re.compile(r"LABEL_\d+")
 
 
@@ -221,6 +225,12 @@ def check_classification_y(y: Any) -> np.ndarray:
     if isinstance(y, (str, bytes)):
         raise ValueError("y is a single str; it must hold a label for each text.")
     y = to_array(y)
+    row = find_collection(y)
+    if row is not None:
+        raise ValueError(
+            f"y[{row}] is a {type(y[row]).__name__}, {y[row]!r:.80}; y must hold one "
+            f"label for each text. {_SEVERAL_LABELS}"
+        )
     if y.ndim != 2 or y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     require_present(y)
@@ -230,12 +240,13 @@ def check_classification_y(y: Any) -> np.ndarray:
     if kind not in ("binary", "multiclass", "multilabel-indicator"):
         raise ValueError(
             f"Unknown label type: {kind}. y must hold a discrete label for each text, "
-            "or be a multilabel indicator matrix of 0 and 1."
+            f"or be a multilabel indicator matrix of 0 and 1. {_SEVERAL_LABELS}"
         )
     if y.ndim == 2 and not np.isin(y, (0, 1)).all():
         raise ValueError(
             "y has two dimensions but is not a multilabel indicator matrix: it must "
-            f"hold nothing but 0 and 1. Got {np.unique(y)[:5].tolist()} instead."
+            f"hold nothing but 0 and 1. Got {np.unique(y)[:5].tolist()} instead. "
+            f"{_SEVERAL_LABELS}"
         )
     return y
 

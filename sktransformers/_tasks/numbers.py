@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 
 from .._compat import check_sample_weight
 from .base import Task, is_regression_head
-from .y_arrays import require_present, to_array
+from .y_arrays import find_collection, require_present, to_array
 
 if TYPE_CHECKING:
     import torch
@@ -180,6 +180,13 @@ def check_regression_y(y: Any) -> np.ndarray:
             "This regressor requires y to be passed, but the target y is None."
         )
     y = to_array(y.toarray() if sparse.issparse(y) else y)
+    row = find_collection(y)
+    if row is not None:
+        raise ValueError(
+            f"y[{row}] is a {type(y[row]).__name__}, {y[row]!r:.80}; y must hold one "
+            "number for each text, or as many numbers for each text, as an array of "
+            "two dimensions: numpy.stack(y)."
+        )
     if y.ndim not in (1, 2) or not y.size:
         raise ValueError(
             "y must hold one number for each text, or one row of numbers. Got "

@@ -1,5 +1,6 @@
 """Conversion and validation of y as an array."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ def to_array(y: Any) -> np.ndarray:
         return _compact(np.array(values, dtype=object))
     if isinstance(y, (list, tuple)) and any(isinstance(label, str) for label in y):
         return _compact(np.array(y, dtype=object))  # NumPy would convert 1 to "1"
-    y = np.asarray(y)
+    try:
+        y = np.asarray(y)
+    except ValueError:  # rows of different lengths
+        return np.array([*y, None], dtype=object)[:-1]
     if y.ndim == 2 and y.dtype == object:  # e.g. a DataFrame of nullable integers
         return np.array(y.tolist())
     is_labels = y.dtype == object and y.ndim == 1 and len(y)
@@ -27,6 +31,16 @@ def _compact(values: np.ndarray) -> np.ndarray:
     kinds = set(map(type, values))
     plain = len(kinds) == 1 and kinds <= {str, np.str_, int, bool, float}
     return np.array(values.tolist()) if plain else values
+
+
+def find_collection(y: np.ndarray) -> int | None:
+    """Return the index of the first value of y that is a collection, or None."""
+    if y.ndim != 1 or y.dtype != object:
+        return None
+    for row, value in enumerate(y):
+        if isinstance(value, Collection) and not isinstance(value, (str, bytes)):
+            return row
+    return None
 
 
 def require_present(y: np.ndarray) -> None:

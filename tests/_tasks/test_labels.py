@@ -92,7 +92,7 @@ def test_a_column_vector_is_flattened_with_a_warning():
         ([1, "a"], r"mixes str labels.*y\[1\] is 'a'"),  # numpy makes "1" of it
         ([True, "a"], "mixes str labels"),
         (np.array(["a", 1], dtype=object), "mixes str labels"),
-        ([[0, 1], [1, 0, 1]], "inhomogeneous"),
+        ([[0, 1], [1, 0, 1]], "MultiLabelBinarizer"),
         ([[1, 2], [2, 1]], "nothing but 0 and 1"),
         ([[-1, 1], [1, -1]], "nothing but 0 and 1"),
         ([[0.5, 0.1], [0.2, 0.3]], "continuous-multioutput"),
