@@ -24,7 +24,8 @@ from sktransformers._inference.predict import to_tensors
 from sktransformers._models.heads import build
 from sktransformers._models.loading import find_checkpoint
 from sktransformers._text.batching import training_batches
-from sktransformers._text.encoding import Encoding, SpecialTokens, encode, tokenize
+from sktransformers._text.encoding import Encoding, encode
+from sktransformers._text.tokenization import SpecialTokens, tokenize
 from sktransformers._training.loop import Batch, Trainer
 from sktransformers._training.optimizer import make_schedule
 

@@ -140,7 +140,8 @@ def prepare_tokenize(texts: list[str], _labels: np.ndarray) -> Callable[[], obje
     from sktransformers._estimators.base import DEFAULT_MODEL
     from sktransformers._models.loading import find_checkpoint
     from sktransformers._text.batching import inference_batches, training_batches
-    from sktransformers._text.encoding import SpecialTokens, encode, tokenize
+    from sktransformers._text.encoding import encode
+    from sktransformers._text.tokenization import SpecialTokens, tokenize
 
     tokenizer = find_checkpoint(DEFAULT_MODEL).tokenizer
 

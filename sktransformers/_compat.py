@@ -169,7 +169,8 @@ def model_class(auto_class: Any, config: Any) -> Any:
     weights are read.
     """
     mapping = _require(auto_class, "_model_mapping", "transformers")
-    return mapping.get(type(config), None)  # its get has no default
+    found = mapping.get(type(config), None)  # its get has no default
+    return found[0] if isinstance(found, tuple) else found  # Funnel has two
 
 
 def model_types(task: str) -> set[str]:

@@ -8,6 +8,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointWarning",
     "DivergenceError",
+    "DroppedTextWarning",
     "ExplanationWarning",
     "HeadMismatchError",
     "ModelNotFoundError",
@@ -69,6 +70,10 @@ class UnsupportedVersionError(SktransformersError, ImportError):
 
 class CheckpointWarning(UserWarning):
     """Issued if a damaged training checkpoint is ignored."""
+
+
+class DroppedTextWarning(UserWarning):
+    """Issued if the tokenizer drops all characters of a text or word."""
 
 
 class TruncationWarning(UserWarning):

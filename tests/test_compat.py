@@ -102,6 +102,9 @@ def test_the_class_of_a_model_is_known_before_it_is_read():
     bert, t5 = transformers.BertConfig(), transformers.T5Config()
     found = _compat.model_class(auto, bert)
     assert found is transformers.BertForSequenceClassification
+    funnel = transformers.FunnelConfig()
+    found = _compat.model_class(transformers.AutoModel, funnel)
+    assert found is transformers.FunnelModel  # and not two
     assert _compat.model_class(transformers.AutoModelForCausalLM, t5) is None
 
 

@@ -6,6 +6,7 @@ Keep this class small: tokenization belongs in :mod:`sktransformers._text`, mode
 """
 
 import copy
+import dataclasses
 import functools
 import warnings
 from abc import ABCMeta, abstractmethod
@@ -23,13 +24,20 @@ from .._inference.memory import memory_folder
 from .._persistence.pickling import adapter_settings, leave_out_base, read_base
 from .._tasks import Task
 from .._text.dataset import EncodedDataset, make_rng, seen_by_callbacks, split, weigh
-from .._text.inputs import Texts, check_texts
+from .._text.inputs import Inputs, check_texts
 from .._training.callbacks import progress_bar
-from ..exceptions import HeadMismatchError, TextValueError, TruncationWarning
+from ..exceptions import (
+    DroppedTextWarning,
+    HeadMismatchError,
+    TextValueError,
+    TruncationWarning,
+)
 from .parameters import SHARED
 
 if TYPE_CHECKING:
-    from .._text.encoding import Encoding, Ragged, SpecialTokens
+    from .._text.encoding import Encoding
+    from .._text.ragged import Ragged
+    from .._text.tokenization import SpecialTokens
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -42,6 +50,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     _parameter_constraints: dict[str, Any] = SHARED
 
+    _inputs = "texts"
     _default_max_length = 512
     _truncation_advice = " Pass long_text='window' to use the whole texts."
 
@@ -95,7 +104,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         data, found = self._make_data(
             texts, targets, weights, task, checkpoint=checkpoint, limit=limit
         )
-        self._warn_of_truncation(data.encoding)
+        self._warn_of_lost_text(data.encoding)
         rng, valid = self._make_rng(), None
         resumption = None if one_epoch else open_resumption(self, data, rng)
         trained: np.ndarray | None = None
@@ -127,7 +136,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         return self._set_fitted_attributes(fitted)
 
     def _known_attributes(
-        self, texts: Texts, task: Task, limit: int, warm_start: bool
+        self, texts: Inputs, task: Task, limit: int, warm_start: bool
     ) -> dict[str, Any]:
         """Return the fitted attributes that do not depend on the training."""
         location = self.model, self.revision
@@ -169,7 +178,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _make_data(
         self,
-        texts: Texts,
+        texts: Any,
         targets: np.ndarray,
         weights: np.ndarray,
         task: Task,
@@ -178,8 +187,11 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         limit: int,
     ) -> tuple[EncodedDataset, dict[str, Any]]:
         """Tokenize the training data; return it with fitted attributes."""
-        tokenizer = self.tokenizer_ if checkpoint is None else checkpoint.tokenizer
-        encoding = self._encode(texts, tokenizer, limit)
+        if checkpoint is None:
+            tokenizer, config = self.tokenizer_, self.model_.module.config
+        else:
+            tokenizer, config = checkpoint.tokenizer, checkpoint.config
+        encoding = self._encode(texts, tokenizer, config, limit)
         found = {"tokenizer_": tokenizer, "n_truncated_": encoding.n_truncated}
         return EncodedDataset(encoding, targets, weights), found
 
@@ -209,26 +221,32 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
     def _make_rng(self) -> np.random.Generator:
         return make_rng(self.random_state)
 
-    def _attributes_of(self, texts: Texts) -> dict[str, Any]:
+    def _attributes_of(self, texts: Inputs) -> dict[str, Any]:
         """Return the fitted attributes that describe the columns of X."""
-        # Not derived from n_features_in_: callbacks get a copy of the estimator that
-        # still has the public attributes of a previous fit.
-        attributes: dict[str, Any] = {"_n_columns": len(texts.columns)}
-        if texts.is_frame:
-            attributes["n_features_in_"] = len(texts.columns)
-        if texts.names is not None and len(set(texts.names)) == len(texts.names):
-            attributes["feature_names_in_"] = np.array(texts.names, dtype=object)
-        return attributes
+        # Not n_features_in_ alone: callbacks get a copy of the estimator that still has
+        # the public attributes of a previous fit.
+        return {"_n_columns": texts.n_columns, **texts.fitted_attributes()}
 
-    def _encode(self, texts: Texts, tokenizer: Any, limit: int) -> "Encoding":
+    def _encode(
+        self, texts: Any, tokenizer: Any, config: Any, limit: int
+    ) -> "Encoding":
         """Tokenize texts and apply `long_text` and `max_length`."""
-        from .._text.encoding import SpecialTokens, tokenize
+        from .._models.token_types import special_tokens_of
+        from .._text.tokenization import count_dropped, tokenize
 
+        special = special_tokens_of(tokenizer, config, texts.n_columns)
         columns = [tokenize(tokenizer, column) for column in texts.columns]
-        return self._arrange(columns, SpecialTokens.of(tokenizer), limit)
+        encoding = self._arrange(columns, special, limit, tokenizer.truncation_side)
+        pairs = zip(texts.columns, columns, strict=True)
+        n_dropped = sum(count_dropped(column, ids.lengths) for column, ids in pairs)
+        return dataclasses.replace(encoding, n_dropped=n_dropped)
 
     def _arrange(
-        self, columns: "list[Ragged]", special: "SpecialTokens", limit: int
+        self,
+        columns: "list[Ragged]",
+        special: "SpecialTokens",
+        limit: int,
+        truncation_side: str,
     ) -> "Encoding":
         """Join columns of token ids and apply `long_text` and `max_length`."""
         from .._text.encoding import encode, require_fitting
@@ -242,6 +260,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             special,
             max_length=max_length,
             window=self.long_text == "window",
+            truncation_side=truncation_side,
         )
 
     def _check_max_length(self, least: int, limit: int) -> int:
@@ -254,8 +273,17 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             )
         return int(max_length)
 
-    def _warn_of_truncation(self, encoding: "Encoding") -> None:
-        if encoding.n_truncated:
+    def _warn_of_lost_text(self, encoding: "Encoding", known: int = 0) -> None:
+        """Warn of what was truncated (unless fit has, ``known`` texts) or dropped."""
+        if encoding.n_dropped:
+            warnings.warn(
+                f"The tokenizer drops all characters of {encoding.n_dropped} "
+                f"{self._inputs}, which are predicted like empty ones. Pass a model "
+                "whose vocabulary has these characters.",
+                DroppedTextWarning,
+                stacklevel=5,
+            )
+        if encoding.n_truncated and not known:
             warnings.warn(
                 f"{encoding.n_truncated} of {encoding.n_texts} texts were longer than "
                 f"max_length tokens and were truncated.{self._truncation_advice}",
@@ -263,11 +291,11 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
                 stacklevel=5,  # the caller of fit or predict
             )
 
-    def _check_X(self, X: Any) -> Texts:
+    def _check_X(self, X: Any) -> Inputs:
         """Validate X independently of the fitted attributes."""
         return check_texts(X)
 
-    def _check_lengths(self, texts: Texts, labels: np.ndarray) -> None:
+    def _check_lengths(self, texts: Any, labels: np.ndarray) -> None:
         """Check that X and y have consistent lengths."""
         check_consistent_length(texts, labels)
 
@@ -275,7 +303,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         """Return the pooling method."""
         return self.pooling
 
-    def _check_texts(self, X: Any) -> Texts:
+    def _check_texts(self, X: Any) -> Any:
         """Validate X and compare its columns with those seen during fit."""
         # Names first, as columns not seen during fit may not contain texts.
         if hasattr(self, "feature_names_in_"):
@@ -286,9 +314,9 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
                 raise TextValueError(str(error)) from None
         texts = self._check_X(X)
         expected = self._n_columns
-        if len(texts.columns) != expected:
+        if texts.n_columns != expected:
             raise TextValueError(
-                f"X has {len(texts.columns)} features, but {type(self).__name__} is "
+                f"X has {texts.n_columns} features, but {type(self).__name__} is "
                 f"expecting {expected} features as input: text columns, as in fit."
             )
         return texts
@@ -298,9 +326,9 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         if "model_" not in vars(self):  # check_is_fitted is slow for single texts
             check_is_fitted(self)
         texts = self._check_texts(X)
-        encoding = self._encode(texts, self.tokenizer_, self._length_limit)
-        if not self.n_truncated_:  # otherwise fit has already warned
-            self._warn_of_truncation(encoding)
+        config = self.model_.module.config
+        encoding = self._encode(texts, self.tokenizer_, config, self._length_limit)
+        self._warn_of_lost_text(encoding, known=self.n_truncated_)
         self._require_embeddings([encoding.all_ids])
         return encoding
 

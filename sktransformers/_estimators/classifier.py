@@ -49,8 +49,8 @@ class TransformerClassifier(ClassifierMixin, EmbeddingEstimator):
     long_text : {"truncate", "window", "error"}, default="truncate"
         How to handle texts that are longer than `max_length`:
 
-        - "truncate": drop the end of the text; a warning reports the number of
-          truncated texts;
+        - "truncate": drop the end of the text (or its start, if the tokenizer's
+          `truncation_side` is "left"); a warning reports the number of truncated texts;
         - "window": split the text into windows that overlap by a quarter, and average
           their predicted probabilities; slower, but the whole text is used;
         - "error": raise a ValueError.

@@ -47,7 +47,8 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
         Maximum number of tokens per window, including special tokens. Longer windows
         give more context, but need more time and memory. If None, the limit of the
         model is used, but at most 512.
-    scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU"}, default="auto"
+    scheme : {"auto", "plain", "IO", "IOB1", "BIO", "BIOES", "BILOU", "BMES", \
+"BMEWO"}, default="auto"
         Tagging scheme. "auto" infers it from y. With "plain", a tag is any string, such
         as a part of speech. In the other schemes, tags such as "B-PER" mark the
         boundaries and the type of entities. "BIO" is also known as IOB2.
@@ -231,6 +232,7 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
     [('Paris', 'LOC'), ('London', 'LOC')]
     """
 
+    _inputs = "words"
     _parameter_constraints: dict[str, Any] = {
         **{
             name: constraint
@@ -490,7 +492,7 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
             ``scheme_``.
         """
         check_is_fitted(self)
-        words, true = self._check_words(X), check_tags(y)
+        words, true = self._check_texts(X), check_tags(y)
         self._check_lengths(words, true)
         predicted = self.predict(words)
         if self._task.scheme != "plain":
@@ -527,24 +529,20 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Words]:
         """Return tag codes, word counts, model outputs and the checked texts."""
         check_is_fitted(self)
-        words = self._check_words(X)
+        words = self._check_texts(X)
         outputs = self._outputs(words)
         constrained = self.decode == "viterbi"
         counts = words.lengths
         codes = self._task.decode_words(outputs, counts, constrained=constrained)
         return codes, counts, outputs, words
 
-    def _check_words(self, X: Any) -> Words:
-        words: Any = self._check_texts(X)
-        return words
-
-    def _check_X(self, X: Any) -> Any:
+    def _check_X(self, X: Any) -> Words:
         return X if isinstance(X, Words) else check_words(X, self.word_pattern)
 
     def _check_y(self, y: Any) -> np.ndarray:
         return check_tags(y)
 
-    def _check_lengths(self, texts: Any, labels: np.ndarray) -> None:
+    def _check_lengths(self, texts: Words, labels: np.ndarray) -> None:
         super()._check_lengths(texts, labels)
         n_words, n_tags = texts.lengths, np.array([len(tags) for tags in labels])
         if (n_words != n_tags).any():
@@ -564,11 +562,11 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
 
         return choose_tagging(checkpoint, list(map(str, task.classes)))
 
-    def _encode(self, texts: Any, tokenizer: Any, limit: int) -> Any:
-        from .._text.encoding import SpecialTokens
+    def _encode(self, texts: Any, tokenizer: Any, config: Any, limit: int) -> Any:
+        from .._models.token_types import special_tokens_of
         from .._text.words import encode_words
 
-        special = SpecialTokens.of(tokenizer)
+        special = special_tokens_of(tokenizer, config, 1)
         max_length = self._check_max_length(special.count(1) + 1, limit)
         return encode_words(texts, tokenizer, special, max_length=max_length)
 

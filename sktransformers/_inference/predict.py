@@ -10,9 +10,11 @@ import torch
 from .._hardware import devices as hardware
 from .._models.heads import PooledModel
 from .._models.language_model import LanguageModel
+from .._models.token_types import special_tokens_of
 from .._tasks import Task
 from .._text.batching import inference_batches
-from .._text.encoding import Encoding, SpecialTokens, encode, tokenize
+from .._text.encoding import Encoding, encode
+from .._text.tokenization import tokenize
 from . import backends
 from . import forward as inference
 from .embedding_cache import cache_in, keys_of
@@ -93,7 +95,7 @@ def accelerate(
     texts = [" ".join(str(i % 10) for i in range(n)) for n in (3, 30, 300)]
     encoding = encode(
         [tokenize(tokenizer, texts)] * n_columns,
-        SpecialTokens.of(tokenizer),
+        special_tokens_of(tokenizer, model.module.config, n_columns),
         max_length=min(limit, _MAX_EXAMPLE_LENGTH),
         window=False,
     )

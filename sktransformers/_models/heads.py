@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from .._compat import model_types, set_activation_checkpointing
-from .._text.encoding import SpecialTokens
+from .._text.tokenization import SpecialTokens
 from .loading import PretrainedCheckpoint, load_module
 
 _NEW_HEAD_DROPOUT = 0.1

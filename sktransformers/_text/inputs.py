@@ -1,11 +1,12 @@
 """Validation of X as texts.
 
-Every accepted type of X is converted to :class:`Texts`, one list of str per column.
+Every accepted type of X is converted to :class:`Texts`, one list of str per column, or
+for token classification to :class:`~.words.Words`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 from scipy import sparse
@@ -16,6 +17,22 @@ _EXPECTED = (
     "X must hold texts: a list, tuple, array or Series of str, pairs of str, "
     "or a frame of text columns."
 )
+
+
+class Inputs(Protocol):
+    """Validated X: what all estimators need of it."""
+
+    @property
+    def n_columns(self) -> int:
+        """Number of text columns."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Self:
+        """Return the texts at the given indices."""
+
+    def fitted_attributes(self) -> dict[str, Any]:
+        """Return scikit-learn's fitted attributes that describe the features of X."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,20 @@ class Texts:
 
     def __len__(self) -> int:
         return len(self.columns[0])
+
+    @property
+    def n_columns(self) -> int:
+        """Number of text columns."""
+        return len(self.columns)
+
+    def fitted_attributes(self) -> dict[str, Any]:
+        """Return ``n_features_in_`` and ``feature_names_in_`` of a frame."""
+        attributes: dict[str, Any] = {}
+        if self.is_frame:
+            attributes["n_features_in_"] = self.n_columns
+        if self.names is not None and len(set(self.names)) == self.n_columns:
+            attributes["feature_names_in_"] = np.array(self.names, dtype=object)
+        return attributes
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "Texts":
         """Return the texts at the given indices."""

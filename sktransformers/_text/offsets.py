@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from .encoding import Ragged, tokenize
+from .tokenization import backend_encodings, tokenize
 
 
 def token_offsets(
     tokenizer: Any, texts: list[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Return where the tokens of :func:`~.encoding.tokenize` stand in their texts.
+    """Return where the tokens of :func:`~.tokenization.tokenize` stand in their texts.
 
     Parameters
     ----------
@@ -28,17 +28,10 @@ def token_offsets(
 
         A single None is returned if the tokenizer knows no offsets.
     """
-    ids = tokenize(tokenizer, texts)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
         return None
-    items = backend.encode_batch(
-        [text.encode("utf-8", "replace").decode() for text in texts],
-        add_special_tokens=False,
-    )
-    again = Ragged.from_rows([item.ids for item in items])
-    if not np.array_equal(again.values, ids.values):
-        return None
+    ids = tokenize(tokenizer, texts)  # also resets the backend
+    items = backend_encodings(tokenizer, texts)
     spans = np.array([span for item in items for span in item.offsets], dtype=np.int64)
     starts, ends = spans.reshape(-1, 2).T
     return starts, ends, ids.offsets

@@ -10,8 +10,9 @@ import numpy as np
 from .._json import Schema
 from ..exceptions import ModelFormatError, TextValueError
 from .dataset import EncodedDataset
-from .encoding import Ragged, SpecialTokens, tokenize
 from .prompts import PromptEncoder, cut_blocks, encode_continuations, encode_pairs
+from .ragged import Ragged
+from .tokenization import SpecialTokens, tokenize
 
 _SLOT = "{text}"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

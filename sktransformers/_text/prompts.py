@@ -6,12 +6,14 @@ Independent of the model: its special tokens are passed as ids.
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from ..exceptions import TextValueError
-from .encoding import Encoding, Ragged, SpecialTokens, offsets_of, tokenize
+from .encoding import Encoding
+from .ragged import Ragged, offsets_of
+from .tokenization import SpecialTokens, tokenize
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class PromptEncoder:
         return Ragged.from_rows(rows), was_cut
 
     def _encode_prompts(self, prompts: list[str]) -> list[list[int]]:
-        ids = tokenize(self.tokenizer, prompts)
+        ids = tokenize(self.tokenizer, prompts, split_special_tokens=False)
         special = self.special
         prefix = special.prefix if special else []
         suffix = special.suffix if special else []
@@ -100,65 +102,42 @@ class PromptEncoder:
 
 
 @dataclass(frozen=True)
-class PairEncoding:
-    """Encoded sources and targets of an encoder-decoder.
-
-    Has the interface of :class:`Encoding` that training and prediction use.
+class PairEncoding(Encoding):
+    """Encoded targets of an encoder-decoder, with their sources.
 
     Attributes
     ----------
-    sources, targets : Encoding
-        Encoder and decoder inputs, one row per text. The outputs are those of the
-        targets.
+    sources : Encoding
+        Encoder inputs, one row per text. All other attributes are those of the decoder
+        inputs, which have the outputs.
     """
 
-    sources: Encoding
-    targets: Encoding
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getattr__(self, name: str) -> Any:
-        """Delegate attributes of the outputs and texts to the targets."""
-        if name in (
-            "sample_index",
-            "n_texts",
-            "n_truncated",
-            "pad_id",
-            "positions",
-            "ids",
-        ):
-            return getattr(self.targets, name)
-        if name in ("n_outputs", "output_counts", "outputs_of"):
-            return getattr(self.targets, name)
-        raise AttributeError(name)
+    sources: Encoding = dataclasses.field(kw_only=True)
 
     @property
     def lengths(self) -> np.ndarray:
         """Number of encoder and decoder tokens of each text, of shape (n_texts,)."""
-        return self.sources.lengths + self.targets.lengths
+        return self.sources.lengths + super().lengths
 
     @property
     def all_ids(self) -> np.ndarray:
-        """Token ids of sources, targets and padding, with duplicates."""
-        return np.append(self.sources.all_ids, self.targets.all_ids)
+        """Token ids of all sources and targets and the padding, in any order."""
+        return np.append(self.sources.all_ids, super().all_ids)
 
     def hashes(self) -> np.ndarray:
         """Return a hash of each text's token ids, of shape (n_texts,)."""
-        sources, targets = self.sources.hashes(), self.targets.hashes()
-        return sources * np.uint64(3) + targets
+        return self.sources.hashes() * np.uint64(3) + super().hashes()
 
-    def take(self, texts: np.ndarray) -> "PairEncoding":
+    def take(self, texts: np.ndarray) -> Self:
         """Return the texts at the given ascending indices."""
-        return PairEncoding(self.sources.take(texts), self.targets.take(texts))
+        targets = super().take(texts)
+        return dataclasses.replace(targets, sources=self.sources.take(texts))
 
     def pad(self, rows: np.ndarray, *, few_widths: bool = False) -> dict[str, Any]:
         """Return the model inputs of the given texts, padded on the right."""
-        sources = self.sources.pad(rows, few_widths=few_widths)
-        targets = self.targets.pad(rows, few_widths=few_widths)
+        targets = super().pad(rows, few_widths=few_widths)
         return {
-            "input_ids": sources["input_ids"],
-            "attention_mask": sources["attention_mask"],
+            **self.sources.pad(rows, few_widths=few_widths),
             "decoder_input_ids": targets["input_ids"],
             "decoder_attention_mask": targets["attention_mask"],
             "positions": targets["positions"],
@@ -251,7 +230,7 @@ def encode_pairs(
         starts, targets, pad_id=pad_id, n_truncated=n_truncated
     )
     read = dataclasses.replace(decoded, ids=sources, positions=None)
-    return PairEncoding(read, decoded), ids
+    return PairEncoding(**vars(decoded), sources=read), ids
 
 
 def cut_blocks(texts: Ragged, size: int) -> tuple[Ragged, np.ndarray]:

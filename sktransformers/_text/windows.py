@@ -6,7 +6,7 @@ _OVERLAP = 4  # adjacent windows overlap by a quarter of their tokens
 
 
 def cut_rows(
-    lengths: np.ndarray, capacity: int, *, window: bool
+    lengths: np.ndarray, capacity: int, *, window: bool, side: str = "right"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Compute the token slices of the windows of each row.
 
@@ -17,9 +17,11 @@ def cut_rows(
     capacity : int
         Maximum number of tokens of a window, over all columns.
     window : bool
-        If False, return one window per row, truncated at the end of the longest column
-        first. If True, split the longest column and truncate the others to an equal
-        share of the capacity if needed.
+        If False, return one window per row, the longest column truncated first. If
+        True, split the longest column and truncate the others to an equal share of the
+        capacity if needed.
+    side : {"right", "left"}, default="right"
+        Side on which the columns of a single window are truncated.
 
     Returns
     -------
@@ -38,7 +40,8 @@ def cut_rows(
     sizes = lengths.copy()
     sizes[too_long] = share(lengths[too_long], capacity)
     if not window:
-        return sample_index, np.zeros_like(sizes), sizes, int(too_long.sum())
+        starts = lengths - sizes if side == "left" else np.zeros_like(sizes)
+        return sample_index, starts, sizes, int(too_long.sum())
 
     longest = lengths.argmax(axis=1)
     rows = np.arange(n_rows)

@@ -5,27 +5,23 @@ so that their token ids do not depend on context and each distinct word is token
 once.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import regex
 
 from ..exceptions import TextValueError
-from .encoding import (
-    Encoding,
-    Ragged,
-    SpecialTokens,
-    encode,
-    offsets_of,
-    ranges,
-    tokenize,
-)
+from .encoding import Encoding, encode
 from .inputs import describe, read_column
+from .ragged import Ragged, offsets_of, ranges
+from .tokenization import SpecialTokens, count_dropped, first_id, tokenize
 from .windows import cut_rows
 
+_FOR_UNKNOWN_WORD = ("unk", "mask", "eos", "sep", "cls", "bos")
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}ー]"
 
 WORD_PATTERN = (
@@ -42,39 +38,37 @@ class Words:
 
     Attributes
     ----------
-    columns : list
-        A single column: a list with the list of words of each text.
+    rows : list of list of str
+        The words of each text.
     texts : list of str or None
         The texts, if X contained strings.
     spans : list of list of (int, int) or None
         Character span of each word in its text, if X contained strings.
     """
 
-    columns: list[list[list[str]]]
+    rows: list[list[str]]
     texts: list[str] | None = None
     spans: list[list[tuple[int, int]]] | None = None
 
-    names = None
-    is_frame = False
+    n_columns: ClassVar[int] = 1
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @property
-    def rows(self) -> list[list[str]]:
-        """List of words of each text."""
-        return self.columns[0]
 
     @property
     def lengths(self) -> np.ndarray:
         """Number of words in each text, of shape (n_texts,)."""
         return np.fromiter(map(len, self.rows), dtype=np.int64, count=len(self))
 
+    def fitted_attributes(self) -> dict[str, Any]:
+        """Return no attributes, as X has no features in scikit-learn's sense."""
+        return {}
+
     def take(self, rows: Iterable[int]) -> "Words":
         """Return the texts at the given indices."""
         rows = list(rows)
         return Words(
-            [[self.rows[row] for row in rows]],
+            [self.rows[row] for row in rows],
             None if self.texts is None else [self.texts[row] for row in rows],
             None if self.spans is None else [self.spans[row] for row in rows],
         )
@@ -142,7 +136,7 @@ def check_words(X: Any, word_pattern: str = WORD_PATTERN) -> Words:
         )
     if isinstance(values[0], str):
         return _split(values, word_pattern)
-    return Words([[_check_word_list(row, value) for row, value in enumerate(values)]])
+    return Words([_check_word_list(row, value) for row, value in enumerate(values)])
 
 
 def _split(values: list[Any], word_pattern: str) -> Words:
@@ -170,7 +164,7 @@ def _split(values: list[Any], word_pattern: str) -> Words:
         [text[start:end] for start, end in row]
         for text, row in zip(texts, spans, strict=True)
     ]
-    return Words([rows], texts, spans)
+    return Words(rows, texts, spans)
 
 
 def _check_word_list(row: int, value: Any) -> list[str]:
@@ -202,8 +196,9 @@ def encode_words(
 ) -> Encoding:
     """Encode texts in windows, with one output position per word.
 
-    The output of a word is that of its first token, in the window where the smaller of
-    the contexts to its left and right is largest. Windows without outputs are dropped.
+    The output of a word is that of its first token, a bare space marker left out, in
+    the window where the smaller of the contexts to its left and right is largest.
+    Windows without outputs are dropped.
 
     Parameters
     ----------
@@ -221,7 +216,7 @@ def encode_words(
     Encoding
         Windows with one position per word, in the order of the words.
     """
-    pieces, word_offsets = _tokenize_words(tokenizer, words)
+    pieces, word_offsets, tokens, n_dropped = _tokenize_words(tokenizer, words)
     n_words = words.lengths
     texts = np.repeat(np.arange(len(words)), n_words)
     bounds = word_offsets[offsets_of(n_words)]
@@ -236,49 +231,90 @@ def encode_words(
     is_next = np.diff(encoding.sample_index) == 0
     # From the middle of an overlap onwards, the later window has more context.
     middles = (firsts[:-1] + sizes[:-1, 0] + firsts[1:] + 1)[is_next] // 2
-    tokens = word_offsets[:-1]
     windows = texts + np.searchsorted(middles, tokens, side="right")
     # Texts without words also have one window; they have no overlap.
     positions = Ragged(
         tokens - firsts[windows] + len(special.prefix),
         offsets_of(np.bincount(windows, minlength=len(encoding))),
     )
-    return encoding.read_at(positions)
+    return dataclasses.replace(encoding.read_at(positions), n_dropped=n_dropped)
 
 
-def _tokenize_words(tokenizer: Any, words: Words) -> tuple[np.ndarray, np.ndarray]:
-    """Return the token ids of all words, concatenated, and the offsets of the words."""
+def _tokenize_words(
+    tokenizer: Any, words: Words
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Tokenize words.
+
+    Returns
+    -------
+    ids : ndarray of shape (n_tokens,)
+        Token ids of all words, concatenated; at least one of each word.
+    offsets : ndarray of shape (n_words + 1,)
+        Offsets of the words in ``ids``.
+    read : ndarray of shape (n_words,)
+        Index in ``ids`` of each word's first token, the space marker left out.
+    n_dropped : int
+        Number of words of which the tokenizer drops all characters.
+    """
     numbers: dict[str, int] = {}
     flat = [word for row in words.rows for word in row]
-    if reads_spaces(tokenizer):
+    marks = SpaceMarks.of(tokenizer)
+    if marks.in_text:
         pairs = zip(flat, words.is_spaced(), strict=True)
         flat = [" " + word if spaced else word for word, spaced in pairs]
     order = np.array([numbers.setdefault(word, len(numbers)) for word in flat], int)
     vocabulary = tokenize(tokenizer, list(numbers))
-    unknown = _unk_id(tokenizer)
-    sizes = np.maximum(vocabulary.lengths, 1)[order]  # at least one token per word
+    unknown = first_id(tokenizer, _FOR_UNKNOWN_WORD)
     ids = np.append(vocabulary.values, np.int32(unknown))
     starts = np.where(vocabulary.lengths > 0, vocabulary.offsets[:-1], len(ids) - 1)
-    return ids[ranges(starts[order], sizes)], offsets_of(sizes)
+    is_marked = ids[starts] == marks.token_id
+    n_dropped = count_dropped(flat, (vocabulary.lengths - is_marked)[order])
+    sizes = np.maximum(vocabulary.lengths, 1)
+    shifts = is_marked & (sizes > 1)
+    starts, sizes, shifts = starts[order], sizes[order], shifts[order]
+    offsets = offsets_of(sizes)
+    return ids[ranges(starts, sizes)], offsets, offsets[:-1] + shifts, n_dropped
 
 
-def reads_spaces(tokenizer: Any) -> bool:
-    """Return whether the tokenizer encodes a word together with the space before it."""
-    spaced = _READS_SPACES.get(tokenizer)
-    if spaced is None:
-        ids = tokenize(tokenizer, ["b a", "b", "a", " a"])
-        parts = np.split(ids.values, ids.offsets[1:-1])
-        running, first, second, with_space = (part.tolist() for part in parts)
-        spaced = running == first + with_space and running != first + second
-        _READS_SPACES[tokenizer] = spaced
-    return spaced
+@dataclass(frozen=True)
+class SpaceMarks:
+    """How a tokenizer marks the space before a word.
+
+    Attributes
+    ----------
+    in_text : bool
+        Whether it encodes a word together with the space before it, if there is one.
+    token_id : int
+        Id of the token that stands for a space before a word that has no token with a
+        space in it; -1 if there is none. SentencePiece often puts it before each word.
+    """
+
+    in_text: bool
+    token_id: int
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "SpaceMarks":
+        """Return the space marks of a tokenizer, cached per tokenizer."""
+        marks = _SPACE_MARKS.get(tokenizer)
+        if marks is None:
+            marks = _SPACE_MARKS[tokenizer] = cls._read(tokenizer)
+        return marks
+
+    @classmethod
+    def _read(cls, tokenizer: Any) -> "SpaceMarks":
+        running, first, second, with_space = _rows(tokenizer, ["b a", "b", "a", " a"])
+        in_text = running == first + with_space and running != first + second
+        rare = [in_text * " " + character for character in _RARE_CHARACTERS]
+        blank, *rows = _rows(tokenizer, [" ", *rare])
+        rows = [row for row in rows if len(row) > 1 or (row and row == blank)]
+        marker = {row[0] for row in rows} - {tokenizer.unk_token_id}
+        return cls(in_text, marker.pop() if len(marker) == 1 else -1)
 
 
-_READS_SPACES: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_SPACE_MARKS: WeakKeyDictionary[Any, SpaceMarks] = WeakKeyDictionary()
+_RARE_CHARACTERS = ("\ue000", "\uf500", "\U00100000")  # private use; in UTF-8 unlike
 
 
-def _unk_id(tokenizer: Any) -> int:
-    for name in ("unk_token_id", "eos_token_id", "pad_token_id"):
-        if (token_id := getattr(tokenizer, name, None)) is not None:
-            return int(token_id)
-    return 0
+def _rows(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    ids = tokenize(tokenizer, texts)
+    return [part.tolist() for part in np.split(ids.values, ids.offsets[1:-1])]

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .._text.encoding import Encoding, Ragged, SpecialTokens
+from .._text.encoding import Encoding
 from .._text.offsets import token_offsets
+from .._text.ragged import Ragged
+from .._text.tokenization import SpecialTokens
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,12 @@ def locate_tokens(estimator: Any, X: Any) -> TokenTable | None:
         Ragged(np.arange(first, first + size, dtype=np.int32), offsets)
         for first, size, (_, _, offsets) in zip(firsts, sizes, found, strict=True)
     ]
-    located = estimator._arrange(numbers, marks, estimator._length_limit)
+    located = estimator._arrange(
+        numbers,
+        marks,
+        estimator._length_limit,
+        estimator.tokenizer_.truncation_side,
+    )
     return TokenTable(
         encoding=encoding,
         numbers=located.ids.values,

@@ -20,7 +20,9 @@ from tiny_models import (
 from sktransformers import TransformerClassifier
 from sktransformers._hardware.dropout import FastDropout
 from sktransformers._text.dataset import EncodedDataset, split
-from sktransformers._text.encoding import Ragged, SpecialTokens, encode
+from sktransformers._text.encoding import encode
+from sktransformers._text.ragged import Ragged
+from sktransformers._text.tokenization import SpecialTokens
 from sktransformers._training import fit as _fitting
 from sktransformers.exceptions import HeadMismatchError
 
@@ -180,7 +182,7 @@ def test_early_stopping_keeps_the_best_epoch(tiny_classifier, X, y):
 def test_early_stopping_holds_out_each_class_alike():
     targets = np.array([0] * 80 + [1] * 20)
     tokens = Ragged.from_rows([[5, 6]] * 100)
-    special = SpecialTokens([1], [], [], has_types=False, pad_id=0, empty=[])
+    special = SpecialTokens([1], [], [], 0, [], [0, 0], [0, 0, 0])
     encoding = encode([tokens], special, max_length=9, window=False)
     data = EncodedDataset(encoding, targets, np.ones(100))
     train, valid = split(data, 0.2, np.random.default_rng(0))

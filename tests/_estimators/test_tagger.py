@@ -1,6 +1,7 @@
 """Tests of TransformerTagger: tagging schemes, inputs and parameters."""
 
 import itertools
+import random
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import InvalidParameterError
 from tiny_models import LAYERS
 from tiny_taggers import ENOUGH, SCHEMES, equal, make_tagged, make_tagger, ragged, tag
+from tiny_tokenizers import make_marking_sentencepiece, save_with
 
 from sktransformers import TransformerTagger
 from sktransformers.exceptions import TextTypeError, TextValueError
@@ -30,6 +32,19 @@ def y():
 
 
 # Schemes
+
+
+@pytest.mark.parametrize("as_strings", [False, True])
+def test_characters_of_a_tokenizer_that_marks_spaces(as_strings, tmp_path):
+    places, others = "北京上海广州", "我住在很大的城市里"
+    rng = random.Random(0)
+    X = ["".join(rng.choices(places + others, k=rng.randint(4, 12))) for _ in range(60)]
+    y = [["I-LOC" if c in places else "O" for c in text] for text in X]
+    tokenizer = make_marking_sentencepiece(X)
+    assert tokenizer.tokenize("州")[0] == "▁"
+    tagger = make_tagger(save_with(tmp_path, tokenizer), trainable="head")
+    X = X if as_strings else list(map(list, X))
+    assert tagger.set_params(max_epochs=0).fit(X, y).score(X, y) == 1.0
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -53,7 +68,7 @@ def test_every_scheme_is_found_learned_and_scored(scheme, tagger):
     assert tagger.get_feature_names_out().tolist() == types
 
 
-@pytest.mark.parametrize("scheme", ["IOB1", "BIO", "BIOES", "BILOU"])
+@pytest.mark.parametrize("scheme", ["IOB1", "BIO", "BIOES", "BILOU", "BMES", "BMEWO"])
 def test_predictions_follow_the_scheme(scheme, tagger, two_layer_models):
     X, y = make_tagged(64, scheme=scheme)
     # Too little to know the scheme by itself.

@@ -21,8 +21,8 @@ from sktransformers import TransformerClassifier, TransformerTagger
 from sktransformers._inference import embedding_cache as vector_cache
 from sktransformers._inference import predict as prediction
 from sktransformers._inference.embedding_cache import VectorCache, keys_of
-from sktransformers._text import encoding as encoding_module
-from sktransformers._text.token_cache import TokenCache, cache_of
+from sktransformers._text import tokenization
+from sktransformers._text.tokenization import TokenCache, cache_of
 
 
 @pytest.fixture(autouse=True)
@@ -61,14 +61,14 @@ def test_a_search_tokenizes_each_text_once(tmp_path):
     folder = save_tiny_model(tmp_path / "new")  # whose tokenizer has read nothing
     X, y = make_sentences(30)
     read = []
-    read_ids = encoding_module._read_ids
+    read_ids = tokenization._read_ids
 
-    def counted(tokenizer, backend, texts):
+    def counted(tokenizer, texts, split):
         read.extend(texts)
-        return read_ids(tokenizer, backend, texts)
+        return read_ids(tokenizer, texts, split)
 
     classifier = TransformerClassifier(folder, max_epochs=1, device="cpu")
-    with mock.patch.object(encoding_module, "_read_ids", counted):
+    with mock.patch.object(tokenization, "_read_ids", counted):
         GridSearchCV(classifier, {"learning_rate": [1e-3, 1e-4]}, cv=3).fit(X, y)
     assert sorted(read) == sorted(set(X))
 
@@ -228,11 +228,11 @@ def test_keys_tell_apart_how_a_row_is_divided():
 
 def test_new_tokens_make_a_new_cache():
     tokenizer = make_word_tokenizer("bert")
-    encoding_module.tokenize(tokenizer, ["good brandnew film"])
-    before = encoding_module.tokenize(tokenizer, ["good brandnew film"]).values
+    tokenization.tokenize(tokenizer, ["good brandnew film"])
+    before = tokenization.tokenize(tokenizer, ["good brandnew film"]).values
     assert len(cache_of(tokenizer)) == 1
     tokenizer.add_tokens(["brandnew"])
-    after = encoding_module.tokenize(tokenizer, ["good brandnew film"]).values
+    after = tokenization.tokenize(tokenizer, ["good brandnew film"]).values
     assert before[1] != after[1] == len(tokenizer) - 1
 
 

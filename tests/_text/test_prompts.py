@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from tiny_models import make_word_tokenizer
 
-from sktransformers._text.encoding import Ragged, SpecialTokens
 from sktransformers._text.prompts import (
     PromptEncoder,
     cut_blocks,
     encode_continuations,
     encode_pairs,
 )
+from sktransformers._text.ragged import Ragged
+from sktransformers._text.tokenization import SpecialTokens
 from sktransformers.exceptions import TextValueError
 
 START, PAD = 90, 91

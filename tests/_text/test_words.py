@@ -22,8 +22,10 @@ from tokenizers import (
     trainers,
 )
 
-from sktransformers._text.encoding import Ragged, SpecialTokens, encode, offsets_of
-from sktransformers._text.words import Words, check_words, encode_words, reads_spaces
+from sktransformers._text.encoding import encode
+from sktransformers._text.ragged import Ragged, offsets_of
+from sktransformers._text.tokenization import SpecialTokens
+from sktransformers._text.words import SpaceMarks, Words, check_words, encode_words
 from sktransformers.exceptions import TextTypeError, TextValueError
 
 UNLIMITED = 10**6
@@ -245,7 +247,7 @@ def test_each_word_is_read_where_most_is_seen_on_both_sides(sizes, capacity, tok
     rows = [["".join(islice(characters, n)) for n in row] for row in sizes]
     special = SpecialTokens.of(tokenizer)
     max_length = capacity + special.count(1)
-    words = Words([rows])
+    words = Words(rows)
     encoding = encode_words(words, tokenizer, special, max_length=max_length)
     assert encoding.n_texts == len(rows)
     assert encoding.n_truncated == 0
@@ -408,7 +410,7 @@ MAKERS = {
 def tokenizer(request):
     make, is_spaced = MAKERS[request.param]
     tokenizer = make()
-    assert reads_spaces(tokenizer) is is_spaced
+    assert SpaceMarks.of(tokenizer).in_text is is_spaced
     return tokenizer
 
 
@@ -432,7 +434,25 @@ def test_each_word_is_read_at_its_first_token(tokenizer):
     words = text.split()
     until = [" ".join(words[:n]) for n in range(5)]
     sizes = [len(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in until]
-    assert encoding.positions.values.tolist() == [prefix + size for size in sizes]
+    positions = encoding.positions.values.tolist()
+    tokens = tokenizer.convert_ids_to_tokens(encoding.ids.values.tolist())
+    for read, size in zip(positions, sizes, strict=True):
+        skipped = tokens[prefix + size : read]
+        assert skipped in ([], ["▁"], ["Ġ"], [" "])
+        assert tokens[read] not in ("▁", "Ġ", " ")
+
+
+@pytest.mark.parametrize("kind", ["first", "always"])
+def test_characters_are_read_behind_the_marker_of_a_space(kind):
+    tokenizer = make_sentencepiece(kind)
+    words = list("北京是中国的")
+    encoding = encode_with(tokenizer, [words, words])
+    read = encoding.ids.values[
+        encoding.positions.values
+        + np.repeat(encoding.ids.offsets[:-1], encoding.positions.lengths)
+    ]
+    pieces = tokenizer.convert_ids_to_tokens(read.tolist())
+    assert [piece.removeprefix("▁") for piece in pieces] == words * 2
 
 
 def test_a_words_tokens_do_not_depend_on_its_neighbours(tokenizer):

@@ -95,7 +95,7 @@ class NumbersTagger(ReadsRows, TransformerTagger):
     _checked = Words
 
     def _texts_of(self, table):
-        return Words([[to_text(row).split() for row in table]])
+        return Words([to_text(row).split() for row in table])
 
     def fit(self, X, y, sample_weight=None):
         words = self._read(X, reset=True)
