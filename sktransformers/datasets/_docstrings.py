@@ -2,10 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -16,16 +15,15 @@ from ._sources import Docstring, iter_docstrings, stable_hash
 from ._text import first_paragraph, is_prose_after_masking, mask_names
 
 # Dependencies of sktransformers, so always installed.
-_PACKAGES = ("numpy", "pandas", "scipy", "sklearn", "torch", "transformers")
 _NUMPYDOC_PACKAGES = ("numpy", "pandas", "scipy", "sklearn")
+_PACKAGES = (*_NUMPYDOC_PACKAGES, "torch", "transformers")
 
 # Read more samples than are kept: the hash then selects among them, so that no long
 # file dominates, and enough remain after texts shared by packages are dropped.
 _CANDIDATES = 1.5
 
 
-@dataclass(frozen=True)
-class _Sample:
+class _Sample(NamedTuple):
     """A sample: input, target, and the name of the documented object."""
 
     data: Any  # str, or a tuple of tokens
@@ -35,35 +33,34 @@ class _Sample:
     @property
     def key(self) -> str:
         """Key for the removal of duplicates: the case-folded input."""
-        words = [self.data] if isinstance(self.data, str) else self.data
-        return " ".join(words).casefold()
+        text = self.data if isinstance(self.data, str) else " ".join(self.data)
+        return text.casefold()
 
 
-@dataclass(frozen=True)
-class _Task:
-    """Definition of a task: its packages, its samples and the names of its columns."""
+class _Task(NamedTuple):
+    """Definition of a task."""
 
     packages: tuple[str, ...]
-    samples: Callable[[str, Docstring], Iterator[_Sample]]
+    samples: Callable[[Docstring], Iterator[_Sample]]
     feature_name: str
     target_name: str
     description: str
 
 
-def _classification_samples(package: str, doc: Docstring) -> Iterator[_Sample]:
+def _classification_samples(doc: Docstring) -> Iterator[_Sample]:
     paragraph = first_paragraph(doc.text)
     if paragraph is not None:
         text = mask_names(paragraph)
         if is_prose_after_masking(text):
-            yield _Sample(text, package, doc.name)
+            yield _Sample(text, doc.name.partition(".")[0], doc.name)
 
 
-def _tagging_samples(_package: str, doc: Docstring) -> Iterator[_Sample]:
+def _tagging_samples(doc: Docstring) -> Iterator[_Sample]:
     for tokens, tags in iter_tagged_parameters(doc.text):
         yield _Sample(tokens, tags, doc.name)
 
 
-def _summarization_samples(_package: str, doc: Docstring) -> Iterator[_Sample]:
+def _summarization_samples(doc: Docstring) -> Iterator[_Sample]:
     summary = first_paragraph(doc.text)
     if summary is not None and doc.signature is not None:
         yield _Sample(doc.signature, summary, doc.name)
@@ -71,11 +68,11 @@ def _summarization_samples(_package: str, doc: Docstring) -> Iterator[_Sample]:
 
 _TASKS = {
     "classification": _Task(
-        packages=_PACKAGES,
-        samples=_classification_samples,
-        feature_name="text",
-        target_name="package",
-        description="""\
+        _PACKAGES,
+        _classification_samples,
+        "text",
+        "package",
+        """\
 Each text is the first paragraph of a docstring; its label is the package it comes
 from. Markup is stripped and white space is collapsed. Names that reveal the label
 (packages, their aliases, characteristic types such as DataFrame) are replaced by NAME,
@@ -83,22 +80,22 @@ using a list of words; topics, spelling and style still distinguish the packages
 Texts that occur in several packages are excluded.""",
     ),
     "tagging": _Task(
-        packages=_NUMPYDOC_PACKAGES,
-        samples=_tagging_samples,
-        feature_name="tokens",
-        target_name="tags",
-        description="""\
+        _NUMPYDOC_PACKAGES,
+        _tagging_samples,
+        "tokens",
+        "tags",
+        """\
 Each sample is the tokenized parameter line of a numpydoc docstring, `name : type,
 default=value`, with the first sentence of its description. The BIO tags (NAME, TYPE,
 DEFAULT) are derived from the structure of the line, not from human annotation; the
 description is tagged O. Ambiguous lines are excluded.""",
     ),
     "summarization": _Task(
-        packages=_PACKAGES,
-        samples=_summarization_samples,
-        feature_name="signature",
-        target_name="summary",
-        description="""\
+        _PACKAGES,
+        _summarization_samples,
+        "signature",
+        "summary",
+        """\
 Each input is the signature of a function or method, its target the first paragraph
 of the docstring, with markup stripped. No names are masked. The signature determines
 the summary only in part, so a perfect score is not attainable.""",
@@ -217,16 +214,10 @@ def _check_packages(
     usable = _TASKS[task].packages
     if packages is None:
         return usable
-    if not packages:
+    if not packages or any(package not in usable for package in packages):
         raise ValueError(
-            "packages must name at least one package, or be None for all of "
-            f"{list(usable)}. Got {packages!r} instead."
-        )
-    unusable = [package for package in packages if package not in usable]
-    if unusable:
-        raise ValueError(
-            f"packages must be among {list(usable)} for task={task!r}. Got "
-            f"{', '.join(map(repr, unusable))} instead."
+            f"packages must be one or several of {list(usable)} for task={task!r}, or "
+            f"None for all of them. Got {packages!r} instead."
         )
     return tuple(sorted(set(packages)))
 
@@ -241,10 +232,8 @@ def _select(
     n_packages = Counter(key for pool in pools for key in pool)
     kept: list[_Sample] = []
     for pool in pools:
-        unshared = (key for key in pool if n_packages[key] == 1)
-        kept += [pool[key] for key in sorted(unshared, key=stable_hash)][
-            :max_per_package
-        ]
+        unshared = sorted((k for k in pool if n_packages[k] == 1), key=stable_hash)
+        kept += [pool[key] for key in unshared[:max_per_package]]
     return tuple(sorted(kept, key=lambda sample: stable_hash(sample.key)))
 
 
@@ -254,7 +243,7 @@ def _read_samples(
     """Return the distinct samples of a package by key, more than `max_per_package`."""
     pool: dict[str, _Sample] = {}
     for docstring in iter_docstrings(package):
-        for sample in _TASKS[task].samples(package, docstring):
+        for sample in _TASKS[task].samples(docstring):
             pool.setdefault(sample.key, sample)
         if max_per_package is not None and len(pool) >= _CANDIDATES * max_per_package:
             break
@@ -270,15 +259,15 @@ def _make_bunch(
 ) -> Bunch:
     """Build the result with new containers, to protect the cache from changes."""
     feature_name, target_name = _TASKS[task].feature_name, _TASKS[task].target_name
+    columns: list[Any] = list(zip(*samples, strict=True))
+    data, target, source = columns
     if task == "tagging":
-        data: Any = [list(sample.data) for sample in samples]
-        target: Any = [list(sample.target) for sample in samples]
+        data, target = [list(row) for row in data], [list(row) for row in target]
         target_names = list(TAGS)
     else:
-        data = np.array([sample.data for sample in samples], dtype=object)
-        target = np.array([sample.target for sample in samples], dtype=object)
+        data, target = np.array(data, dtype=object), np.array(target, dtype=object)
         target_names = list(packages) if task == "classification" else [target_name]
-    source: Any = np.array([sample.source for sample in samples], dtype=object)
+    source = np.array(source, dtype=object)
     frame = None
     if as_frame:
         import pandas as pd  # imported lazily: only needed for as_frame=True
@@ -293,17 +282,21 @@ def _make_bunch(
         target_names=target_names,
         source=source,
         frame=frame,
-        DESCR=_describe(task, packages, len(samples)),
+        DESCR=_DESCRIPTION.format(
+            task=task,
+            n_samples=len(samples),
+            packages=", ".join(packages),
+            description=_TASKS[task].description,
+        ),
     )
 
 
-def _describe(task: str, packages: tuple[str, ...], n_samples: int) -> str:
-    return f"""\
+_DESCRIPTION = """\
 Docstrings of scientific Python packages: {task}
 
-{n_samples} samples from the installed {", ".join(packages)}.
+{n_samples} samples from the installed {packages}.
 
-{_TASKS[task].description}
+{description}
 
 The texts were written by the packages' authors, under the packages' own licences, and
 are read from the installed sources. They depend on the installed versions, which should

@@ -59,12 +59,7 @@ def _tag_entry(names: str, kind: str, description: str) -> TaggedTokens | None:
     tagged_kind = _tag_kind(plain(kind))
     if tagged_kind is None:
         return None
-    pairs = [
-        *_tag_names(names),
-        (":", "O"),
-        *tagged_kind,
-        *((word, "O") for word in words),
-    ]
+    pairs = [*_tag_names(names), (":", "O"), *tagged_kind, *_outside(words)]
     if len(pairs) > _MAX_TOKENS:
         return None
     tokens, tags = zip(*pairs, strict=True)
@@ -83,14 +78,12 @@ def _tag_kind(kind: str) -> list[tuple[str, str]] | None:
     types: list[str] = []
     rest: list[tuple[str, str]] = []
     for part in _split_at_commas(kind):
-        default = _DEFAULT.fullmatch(part)
-        if default is not None:
+        if default := _DEFAULT.fullmatch(part):
             introduction = part[: default.start("value")]
-            rest.append((",", "O"))
-            rest += [(token, "O") for token in _TOKEN.findall(introduction)]
+            rest += _outside([",", *_TOKEN.findall(introduction)])
             rest += _tag_span(_TOKEN.findall(default["value"]), "DEFAULT")
         elif part == "optional":
-            rest += [(",", "O"), (part, "O")]
+            rest += _outside([",", part])
         elif rest or "default" in part or "optional" in part or not part:
             return None
         else:
@@ -102,6 +95,10 @@ def _tag_kind(kind: str) -> list[tuple[str, str]] | None:
 
 def _tag_span(tokens: list[str], label: str) -> list[tuple[str, str]]:
     return [(token, f"{'I' if i else 'B'}-{label}") for i, token in enumerate(tokens)]
+
+
+def _outside(tokens: list[str]) -> list[tuple[str, str]]:
+    return [(token, "O") for token in tokens]
 
 
 def _split_at_commas(text: str) -> list[str]:

@@ -10,29 +10,14 @@ from inspect import cleandoc
 from pathlib import Path
 
 # Tests contain little prose, and vendored code belongs to other packages.
-_SKIPPED_FOLDERS = frozenset(
-    {
-        "_numpy",
-        "_testing",
-        "_uarray",
-        "_vendor",
-        "_vendored",
-        "array_api_compat",
-        "array_api_extra",
-        "cobyqa",
-        "distutils",
-        "externals",
-        "pyprima",
-        "test",
-        "testing",
-        "tests",
-    }
+_SKIPPED_FOLDERS = set(
+    "_numpy _testing _uarray _vendor _vendored array_api_compat array_api_extra cobyqa "
+    "distutils externals pyprima test testing tests".split()
 )
-
-_SKIPPED_FILES = frozenset({"conftest.py", "testing_utils.py"})
+_SKIPPED_FILES = {"conftest.py", "testing_utils.py"}
 
 # Functions that set the docstrings of C code; the docstring is an argument.
-_DOCUMENTING_CALLS = frozenset({"add_newdoc", "add_docstr", "add_docstr_all"})
+_DOCUMENTING_CALLS = {"add_newdoc", "add_docstr", "add_docstr_all"}
 
 # Parsing dominates the run time, so files with few docstrings for their size are
 # skipped. A docstring has two triple quotes.
@@ -71,7 +56,15 @@ def iter_docstrings(package: str) -> Iterator[Docstring]:
     The files are sorted by a hash of their paths, so that the first ones are a
     reproducible random sample of the package.
     """
-    root = _package_folder(package)
+    # find_spec of a top-level name locates the package without importing it.
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            f"load_docstrings reads the sources of {package!r}, which is not installed "
+            "here as a package. Install it, or remove it from `packages`.",
+            name=package,
+        )
+    root = Path(next(iter(spec.submodule_search_locations)))
     paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
     for relative in sorted(paths, key=stable_hash):
         *folders, filename = relative.split("/")
@@ -81,31 +74,16 @@ def iter_docstrings(package: str) -> Iterator[Docstring]:
             yield from _read_module(paths[relative], module)
 
 
-def _package_folder(package: str) -> Path:
-    # find_spec of a top-level name locates the package without importing it.
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(
-            f"load_docstrings reads the sources of {package!r}, which is not installed "
-            "here as a package. Install it, or remove it from `packages`.",
-            name=package,
-        )
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
 def _read_module(path: Path, module: str) -> Iterator[Docstring]:
     source = path.read_bytes()
     if source.count(b'"""') * _MAX_BYTES_PER_QUOTE < len(source):
         return
     try:
-        with warnings.catch_warnings():
-            # Suppress warnings about invalid escapes in third-party sources.
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):  # about invalid escapes
             tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return  # a template, or source for another Python version
-    text = ast.get_docstring(tree)
-    if text:
+    if text := ast.get_docstring(tree):
         yield Docstring(module, text)
     yield from _visit(tree, module, owner="")
 
@@ -114,11 +92,9 @@ def _visit(parent: ast.AST, module: str, owner: str) -> Iterator[Docstring]:
     """Yield the docstrings below a node, except in function bodies."""
     for node in ast.iter_child_nodes(parent):
         if isinstance(node, ast.ClassDef | _Function):
-            name = f"{module}.{owner}{node.name}"
             function = None if isinstance(node, ast.ClassDef) else node
-            text = ast.get_docstring(node)
-            if text:
-                yield Docstring(name, text, function, owner)
+            if text := ast.get_docstring(node):
+                yield Docstring(f"{module}.{owner}{node.name}", text, function, owner)
             if function is None:
                 yield from _visit(node, module, f"{owner}{node.name}.")
         elif isinstance(node, ast.If | ast.Try | ast.With | ast.ExceptHandler):

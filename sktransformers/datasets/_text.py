@@ -95,19 +95,18 @@ def first_sentence(text: str) -> str:
 
 def mask_names(text: str) -> str:
     """Replace dotted names that reveal the package by `MASK`."""
-    text = _COMPOUND.sub(MASK, text)
-    return _DOTTED_NAME.sub(_mask_revealing, text)
+
+    def mask(match: re.Match[str]) -> str:
+        name = match[0]
+        is_revealing = _REVEALING_PART.search(name) or _REVEALING_WORD.search(name)
+        return MASK if is_revealing else name
+
+    return _DOTTED_NAME.sub(mask, _COMPOUND.sub(MASK, text))
 
 
 def is_prose_after_masking(text: str) -> bool:
     """Return whether a masked text still contains enough prose."""
     return _is_prose(text.replace(MASK, ""))
-
-
-def _mask_revealing(match: re.Match[str]) -> str:
-    name = match[0]
-    is_revealing = _REVEALING_PART.search(name) or _REVEALING_WORD.search(name)
-    return MASK if is_revealing else name
 
 
 def _is_prose(text: str) -> bool:
