@@ -152,9 +152,9 @@ class LabelTask(Task):
             return None
         if config.problem_type == MultilabelTask.problem_type:
             return None
-        names = names_of_outputs(config)
+        names: list[Any] = names_of_outputs(config)
         if all(_UNNAMED.fullmatch(name) for name in names):
-            return cls(np.arange(len(names))), list(range(len(names)))
+            names = [int(name.removeprefix("LABEL_")) for name in names]
         classes, order = sort_names(names)
         return cls(classes), order
 

@@ -34,11 +34,16 @@ def test_labels_become_sorted_classes(tmp_path):
     assert again.predict(X).tolist() == expected
 
 
-def test_labels_without_names_become_integers(tmp_path):
-    labels = ["LABEL_0", "LABEL_1", "LABEL_2"]
+@pytest.mark.parametrize("numbers", [[0, 1, 2], [2, 0, 1]])
+def test_labels_without_names_become_integers(numbers, tmp_path):
+    labels = [f"LABEL_{number}" for number in numbers]
     folder = save_head(tmp_path / "model", "SequenceClassification", labels)
-    classifier = TransformerClassifier.from_pretrained(folder)
+    classifier = TransformerClassifier.from_pretrained(folder, device="cpu")
     assert classifier.classes_.tolist() == [0, 1, 2]
+    with quiet():
+        pipe = transformers.pipeline("text-classification", folder, device="cpu")
+        expected = [row["label"] for row in pipe(X)]
+    assert [f"LABEL_{number}" for number in classifier.predict(X)] == expected
 
 
 def test_many_labels_become_indicators(tmp_path):
