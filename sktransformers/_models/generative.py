@@ -134,7 +134,8 @@ def special_ids_of(checkpoint: PretrainedCheckpoint, model: Any) -> SpecialToken
     return SpecialTokenIds(
         end_id=eos_ids[0] if eos_ids else None,
         eos_ids=eos_ids,
-        pad_id=int(next(pad for pad in pads if pad is not None)),
+        # Some configurations say -1 for none.
+        pad_id=int(next(pad for pad in pads if pad is not None and pad >= 0)),
         start_id=begin,
         forced_first_id=first("forced_bos_token_id"),
         context=positions if positions and positions > 0 else None,

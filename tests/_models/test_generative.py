@@ -128,9 +128,10 @@ def test_ids_come_from_wherever_they_are_named(kind, tmp_path):
     assert found.context == 64
 
 
-def test_a_model_without_padding_pads_with_its_end(tmp_path):
+@pytest.mark.parametrize("pad_id", [None, -1])
+def test_a_model_without_padding_pads_with_its_end(pad_id, tmp_path):
     directory = save_generative(
-        tmp_path, "gpt2", pad_token_id=None, bos_token_id=None, eos_token_id=0
+        tmp_path, "gpt2", pad_token_id=pad_id, bos_token_id=None, eos_token_id=0
     )
     checkpoint, model = load(directory)
     model.generation_config = GenerationConfig()
