@@ -154,10 +154,10 @@ def weights_dtype(precision: str) -> torch.dtype:
 def autocast(
     device: torch.device, precision: str
 ) -> contextlib.AbstractContextManager[None]:
-    """Return an autocast context for half precision, else a null context."""
+    """Return a context that sets autocast, whatever the context of the caller."""
     if precision in ("bfloat16", "float16"):
         return torch.autocast(device.type, dtype=DTYPES[precision])
-    return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 _OUT_OF_MEMORY = (

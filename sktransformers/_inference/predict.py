@@ -29,7 +29,10 @@ _MAX_EXAMPLE_LENGTH = 160  # tokens; exceeds the usual attention window of 128
 
 
 def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """Move a model to a device, unless it is there: ``to`` is slow even then."""
+    """Prepare a model for predictions on a device."""
+    if any(module.training for module in model.modules()):  # set by a user
+        model.eval()
+    # ``to`` is slow even if the model is on the device.
     now = next(model.parameters()).device
     # The device of a new tensor has its index resolved, such as "cuda:0" for "cuda".
     if now != device and now != torch.empty(0, device=device).device:

@@ -112,6 +112,13 @@ def test_the_inputs_are_left_alone(tiny_classifier, X, y):
     assert class_weight == {"pos": 2}
 
 
+def test_a_model_in_training_mode_predicts_without_dropout(tiny_classifier, X, y):
+    classifier = tiny_classifier.fit(X, y)
+    expected = classifier.predict_proba(X)
+    classifier.model_.encoder.train()
+    assert np.array_equal(classifier.predict_proba(X), expected)
+
+
 def test_a_fitted_classifier_keeps_no_gradients(fitted_classifier):
     assert all(p.grad is None for p in fitted_classifier.model_.parameters())
     assert not fitted_classifier.model_.training

@@ -96,6 +96,9 @@ def test_weights_are_held_in_full_precision():
 )
 def test_autocast_sets_the_format_of_products(precision, dtype):
     a = torch.ones(2, 2)
+    for outer in (torch.bfloat16, torch.float16):  # that of the caller
+        with torch.autocast("cpu", dtype=outer), hardware.autocast(CPU, precision):
+            assert (a @ a).dtype == dtype
     with hardware.autocast(CPU, precision):
         assert (a @ a).dtype == dtype
     assert (a @ a).dtype == torch.float32
