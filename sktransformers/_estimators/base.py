@@ -357,6 +357,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             If the model has no adapter.
         """
         check_is_fitted(self)
+        from .._hardware import devices as hardware
         from .._models.lora import has_adapter, merge_adapter
 
         if not has_adapter(self.model_):
@@ -364,7 +365,8 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
                 "The model has no adapter to merge: it was fitted without lora_rank, "
                 "or merged before."
             )
-        merge_adapter(self.model_)
+        with hardware.gradients_enabled():
+            merge_adapter(self.model_)
         self.__dict__.pop("_accelerated", None)
         return self
 

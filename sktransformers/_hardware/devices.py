@@ -160,6 +160,17 @@ def autocast(
     return torch.autocast(device.type, enabled=False)
 
 
+@contextlib.contextmanager
+def gradients_enabled() -> Iterator[None]:
+    """Compute gradients inside a context, whatever the mode of the calling code.
+
+    A model must also be loaded in here, as tensors that are made in inference mode can
+    never be trained.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
 _OUT_OF_MEMORY = (
     "out of memory",  # CUDA, HIP, XPU, MPS
     "can't allocate memory",  # the CPU's allocator, on Linux

@@ -36,7 +36,8 @@ def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     now = next(model.parameters()).device
     # The device of a new tensor has its index resolved, such as "cuda:0" for "cuda".
     if now != device and now != torch.empty(0, device=device).device:
-        model.to(device)
+        with hardware.gradients_enabled():
+            model.to(device)
     return model
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from .._compat import model_types, set_activation_checkpointing
 from .._text.tokenization import SpecialTokens
+from ..exceptions import ModelFormatError
 from .loading import PretrainedCheckpoint, load_module
 
 _NEW_HEAD_DROPOUT = 0.1
@@ -193,8 +194,10 @@ def choose_pooling(checkpoint: PretrainedCheckpoint, pooling: str) -> str:
 
 def choose_tagging(checkpoint: PretrainedCheckpoint, labels: list[str]) -> str:
     """Return "head" if a trained head has exactly these labels, else "positions"."""
-    trained = checkpoint.config.id2label or {}
-    is_same = sorted(map(str, trained.values())) == sorted(labels)
+    try:
+        is_same = sorted(checkpoint.label_names) == sorted(labels)
+    except ModelFormatError:
+        is_same = False
     is_trained = checkpoint.has_trained_head("TokenClassification")
     return "head" if is_trained and is_same else "positions"
 

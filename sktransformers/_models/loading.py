@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from transformers import (
 )
 
 from .._compat import model_class, read_gguf_once, supports_sdpa
+from .._tasks.base import names_of_outputs
 from ..exceptions import HeadMismatchError, ModelFormatError, ModelNotFoundError
 from . import hub
 from .bundled import EMBEDDED, find_embedded
@@ -79,6 +81,14 @@ class PretrainedCheckpoint:
         """Return whether it was saved with a head of this type (``Task.head``)."""
         architectures = self.config.architectures or [""]
         return head is not None and architectures[0].endswith(f"For{head}")
+
+    @property
+    def label_names(self) -> list[str]:
+        """Label names of the trained head, in the order of its outputs."""
+        try:
+            return names_of_outputs(self.config)
+        except ValueError as error:
+            raise ModelFormatError(f"{self.name!r}: {error}") from error
 
     @property
     def max_length(self) -> int:
@@ -215,6 +225,7 @@ def load_module(
                 attn_implementation=attention_for(auto_class, config),
                 trust_remote_code=checkpoint.trust_remote_code,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,
                 **gguf_options(file, weights=True),
             )
     except Exception as error:  # safetensors and pickle raise their own types
@@ -223,6 +234,17 @@ def load_module(
             f"{auto_class.__name__}: {error}"
         ) from error
     _require_encoder_weights(checkpoint, module, report["missing_keys"])
+    require_shapes(
+        repr(checkpoint.name),
+        # A head of another task is replaced by a new one.
+        (
+            entry
+            for entry in report["mismatched_keys"]
+            if pooling != "head"
+            or checkpoint.has_trained_head(head)
+            or entry[0].startswith(module.base_model_prefix)
+        ),
+    )
     name_model(module, checkpoint.name)
     return module.eval()
 
@@ -289,6 +311,8 @@ def _read(
     options = gguf_options(gguf_file)
     options |= {"local_files_only": True, "trust_remote_code": trust_remote_code}
     path = None if gguf_file is None else Path(folder) / gguf_file
+    if gguf_file is None:
+        _require_numbered_labels(name, Path(folder) / "config.json")
     try:
         with quiet(), read_gguf_once(path):
             config = AutoConfig.from_pretrained(folder, **options)
@@ -318,6 +342,19 @@ def _read(
         gguf_file=gguf_file,
         trust_remote_code=trust_remote_code,
     )
+
+
+def _require_numbered_labels(name: str, file: Path) -> None:
+    """Raise ModelFormatError if ``id2label`` cannot be read by transformers."""
+    try:
+        labels = json.loads(file.read_text("utf-8")).get("id2label") or {}
+    except (ValueError, AttributeError):
+        return  # reported by transformers
+    if not isinstance(labels, dict) or not all(key.isdecimal() for key in labels):
+        raise ModelFormatError(
+            f"id2label in config.json of {name!r} must be an object with the numbers "
+            f"of the outputs as keys, such as {{'0': 'negative'}}. Got {labels}."
+        )
 
 
 def _require_repo_id(name: str, folder: Path) -> None:
@@ -364,6 +401,24 @@ def attention_for(auto_class: Any, config: Any) -> str:
     A configuration may name a kernel to be downloaded.
     """
     return "sdpa" if supports_sdpa(model_class(auto_class, config)) else "eager"
+
+
+def require_shapes(where: object, mismatched: Iterable[Any]) -> None:
+    """Raise ModelFormatError if weights have other shapes than their configuration.
+
+    Parameters
+    ----------
+    where : object
+        Location for the error message.
+    mismatched : iterable of (str, shape, shape)
+        Name, actual and expected shape of each such weight.
+    """
+    for key, found, expected in sorted(mismatched):
+        raise ModelFormatError(
+            f"{where}: the weight {key!r} has the shape {tuple(found)} instead of "
+            f"{tuple(expected)}, as config.json has it. If it belongs to the head, "
+            "correct id2label: it must name each output."
+        )
 
 
 def _require_encoder_weights(

@@ -136,6 +136,7 @@ def merge_adapter(model: nn.Module) -> None:
             if hasattr(child, "get_base_layer"):
                 child.merge(safe_merge=True)
                 setattr(parent, name, child.get_base_layer())
+        vars(parent).pop("peft_config", None)  # peft would warn of a second adapter
     model.requires_grad_(True)
 
 

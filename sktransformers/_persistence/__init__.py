@@ -80,6 +80,7 @@ def _is_saved_estimator(folder: Path) -> bool:
     return any((folder / name).exists() for name in (STATE, MANIFEST))
 
 
+@hardware.gradients_enabled()
 def _convert_errors(where: object, read: Callable[[], Any]) -> Any:
     """Convert unexpected errors to ModelFormatError with the location."""
     try:

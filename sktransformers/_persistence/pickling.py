@@ -3,6 +3,7 @@
 Also validates the LoRA parameters.
 """
 
+import copy
 from typing import Any
 
 from ..exceptions import ModelFormatError, ModelNotFoundError
@@ -100,14 +101,18 @@ def read_base(estimator: Any) -> None:
     from .._models.weights import OwnWeights, restore_weights
 
     own = estimator.model_
-    if isinstance(own, AdapterState):
-        model = _read_model(estimator, hardware.weights_dtype(estimator.precision))
-        restore_adapter(model, own, estimator.tokenizer_)
-        estimator.model_ = model
-    elif isinstance(own, OwnWeights):
-        model = _read_model(estimator, own.dtype)
-        restore_weights(model, own, estimator.tokenizer_)
-        estimator.model_ = model
+    with hardware.gradients_enabled():
+        if isinstance(own, AdapterState):
+            model = _read_model(estimator, hardware.weights_dtype(estimator.precision))
+            restore_adapter(model, own, estimator.tokenizer_)
+        elif isinstance(own, OwnWeights):
+            model = _read_model(estimator, own.dtype)
+            restore_weights(model, own, estimator.tokenizer_)
+        elif any(parameter.is_inference() for parameter in own.parameters()):
+            model = copy.deepcopy(own)  # unpickled in inference mode
+        else:
+            return
+    estimator.model_ = model
 
 
 def _read_model(estimator: Any, dtype: Any) -> Any:

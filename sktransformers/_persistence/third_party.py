@@ -55,7 +55,7 @@ def read_third_party(
         found = _read_language_model(estimator, checkpoint, dtype)
     else:
         _require_head(checkpoint, head, cls, name)
-        task, order = _task_of_head(checkpoint, name)
+        task, order = _task_of_head(checkpoint, name, dtype)
         found = {"model_": _read_head(checkpoint, task, order, dtype), "_task": task}
         estimator.set_params(**task.params_of_head())
     estimator.__dict__.update(
@@ -88,7 +88,7 @@ def _require_head(
 
 
 def _task_of_head(
-    checkpoint: PretrainedCheckpoint, estimator: str
+    checkpoint: PretrainedCheckpoint, estimator: str, dtype: Any
 ) -> tuple[Task, list[int]]:
     """Return the task of a trained head, and the order of its outputs."""
     config = checkpoint.config
@@ -105,6 +105,8 @@ def _task_of_head(
         if found is not None:
             others.append(task)
     other = others[0]
+    # Raises if there are more outputs than names: one name is taken for a number's.
+    read_third_party_head(checkpoint, other.head or "", dtype)
     raise ModelFormatError(
         f"The trained head of {checkpoint.name!r} predicts "
         f"{'numbers' if other.has_units else 'labels'}. Load it with "

@@ -26,7 +26,7 @@ from .._json import Schema, read_json, write_json
 from .._models.files import quiet
 from .._models.heads import ArchitectureModel, PooledModel, standardize_head
 from .._models.language_model import LanguageModel
-from .._models.loading import attention_for
+from .._models.loading import attention_for, require_shapes
 from .._tasks import Task
 from ..exceptions import ModelFormatError
 
@@ -362,6 +362,7 @@ def read_module(
                 trust_remote_code=False,
                 use_safetensors=True if only_safetensors else None,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,
             )
     except Exception as error:  # transformers and safetensors raise their own types
         raise ModelFormatError(
@@ -374,7 +375,8 @@ def read_module(
     unexpected = [
         k for k in unexpected if not (may_be_unexpected and may_be_unexpected(k))
     ]
-    if missing or unexpected or report.get("mismatched_keys"):
+    require_shapes(folder / WEIGHTS, report["mismatched_keys"])
+    if missing or unexpected:
         raise ModelFormatError(
             f"{folder / WEIGHTS}: weights are missing ({sorted(missing)[:3]}) or "
             f"unexpected ({sorted(unexpected)[:3]})."

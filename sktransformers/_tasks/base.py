@@ -238,21 +238,36 @@ def is_regression_head(config: Any) -> bool:
 
 
 def names_of_outputs(config: Any) -> list[str]:
-    """Return the label names of a trained head, in the order of its outputs."""
-    return [str(config.id2label[i]) for i in range(config.num_labels)]
+    """Return the label names of a trained head, in the order of its outputs.
 
-
-def sort_names(names: list[str]) -> tuple[np.ndarray, list[int]]:
-    """Return the sorted label names and the indices that sort them.
+    Parameters
+    ----------
+    config : PreTrainedConfig
+        Its ``id2label`` numbers the outputs from 0, or from 1.
 
     Raises
     ------
     ValueError
-        If two labels are equal.
+        If ``id2label`` is empty, leaves out a number, or two labels are equal.
     """
-    if len(set(names)) < len(names):
+    labels = config.id2label or {}
+    numbers = sorted(labels)
+    first = 1 if numbers[:1] == [1] else 0
+    if not numbers or numbers != list(range(first, first + len(numbers))):
         raise ValueError(
-            f"Two outputs of the trained head have the same label: {sorted(names)}."
+            "id2label in config.json must number the outputs of the trained head from "
+            f"0, without gaps. Got the numbers {numbers}. Correct the file."
         )
+    names = [str(labels[number]) for number in numbers]
+    if len(set(names)) < len(names) or None in labels.values():
+        raise ValueError(
+            "id2label in config.json must give each output of the trained head a name "
+            f"of its own. Got {names}. Correct the file."
+        )
+    return names
+
+
+def sort_names(names: list[str]) -> tuple[np.ndarray, list[int]]:
+    """Return the sorted label names and the indices that sort them."""
     order = sorted(range(len(names)), key=names.__getitem__)
     return np.array([names[i] for i in order]), order

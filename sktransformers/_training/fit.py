@@ -39,6 +39,7 @@ from .._models.loading import PretrainedCheckpoint
 from .._models.lora import add_adapter, freeze_base, has_adapter
 from .._tasks import Task
 from .._text.dataset import EncodedDataset
+from ..exceptions import ModelFormatError
 from .batches import EpochSampler
 from .callbacks import FitMonitor
 from .head_init import init_head
@@ -129,7 +130,7 @@ def fit_model(inputs: FitInputs, callback_data: dict[str, Any]) -> dict[str, Any
     """
     estimator = inputs.estimator
     seed = int(inputs.rng.integers(2**63))
-    with devices.isolated_rng(seed, inputs.device):
+    with devices.gradients_enabled(), devices.isolated_rng(seed, inputs.device):
         model, embeddings = _make_model(inputs)
         max_epochs = _count_epochs(inputs, model)
         context = estimator._init_callback_context(max_subtasks=max_epochs)
@@ -284,16 +285,23 @@ def _frozen_source(inputs: FitInputs, model: Model) -> str | None:
 
 def _match_labels(inputs: FitInputs, model: Any) -> None:
     """Put the trained head's outputs in the order of the classes."""
-    names = [str(name) for _, name in sorted(model.module.config.id2label.items())]
+    assert inputs.checkpoint is not None
     classes = inputs.task.label_names()
+    needs_names = _count_epochs(inputs, model) == 0 and classes != [
+        str(i) for i in range(len(classes))
+    ]
+    try:
+        names = inputs.checkpoint.label_names
+    except ModelFormatError:
+        if needs_names:
+            raise
+        return
     exact = {name: i for i, name in enumerate(names)}
     lookup = {name.lower(): i for i, name in enumerate(names)}
     order = [exact.get(c, lookup.get(c.lower(), -1)) for c in classes]
     if sorted(order) == list(range(len(names))):
         order_outputs(model, order)
-    elif _count_epochs(inputs, model) == 0 and classes != [
-        str(i) for i in range(len(classes))
-    ]:
+    elif needs_names:
         raise ValueError(
             "max_epochs=0 keeps the checkpoint's trained head, whose labels are "
             f"{names}, but y has {classes}. Rename the labels of y, number them "

@@ -1,5 +1,7 @@
 """Tests of loading models that were not saved by this package."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -149,3 +151,71 @@ def test_a_reader_is_no_writer(tiny_model):
 def test_what_is_nowhere_is_not_found(tmp_path):
     with pytest.raises(ModelNotFoundError, match="no such directory"):
         TransformerClassifier.from_pretrained(tmp_path / "nowhere")
+
+
+# Labels of the configuration
+
+
+def _save_labels(folder, task, labels, id2label):
+    save_head(folder, task, labels)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config.pop("label2id")
+    path.write_text(json.dumps(config | {"id2label": id2label}))
+    return folder
+
+
+KINDS = [
+    ("SequenceClassification", TransformerClassifier, X),
+    ("TokenClassification", TransformerTagger, WORDS),
+]
+
+
+@pytest.mark.parametrize(("task", "cls", "texts"), KINDS)
+def test_labels_may_be_numbered_from_1(task, cls, texts, tmp_path):
+    labels = ["b", "a", "c"]
+    folder = _save_labels(
+        tmp_path / "model", task, labels, {"1": "b", "2": "a", "3": "c"}
+    )
+    auto = getattr(transformers, f"AutoModelFor{task}")
+    _, logits = plain_logits(auto, folder, X)
+    estimator = cls.from_pretrained(folder, device="cpu")
+    assert estimator.classes_.tolist() == ["a", "b", "c"]
+    if cls is TransformerClassifier:
+        expected = [labels[row.argmax()] for row in logits]
+        assert estimator.predict(X).tolist() == expected
+        params = {"max_epochs": 0, "device": "cpu", "precision": "float32"}
+        fitted = cls(folder, **params).fit(X, ["a", "b", "c"] * 8)
+        assert fitted.predict(X).tolist() == expected
+    expected = estimator.predict(texts[:3])
+    estimator.save_pretrained(tmp_path / "saved")
+    again = cls.from_pretrained(tmp_path / "saved").predict(texts[:3])
+    assert list(map(list, again)) == list(map(list, expected))
+
+
+@pytest.mark.parametrize(("task", "cls", "texts"), KINDS)
+@pytest.mark.parametrize(
+    ("id2label", "message"),
+    [
+        ({"0": "a", "2": "b"}, r"from 0, without gaps.*\[0, 2\]"),
+        ({"0": "a", "1": "a"}, r"a name of its own.*\['a', 'a'\]"),
+        ({"0": "a", "1": None}, r"a name of its own"),
+        ({"0": "a", "1": "b", "2": "c"}, r"\(2,\) instead of \(3,\).*correct id2label"),
+        ({"0": "a"}, r"\(2,\) instead of \(1,\).*correct id2label"),
+        ({}, "without gaps"),
+        ({"a": "0", "b": "1"}, "numbers of the outputs as keys"),
+        (["a", "b"], "numbers of the outputs as keys"),
+    ],
+    ids=str,
+)
+def test_labels_that_do_not_fit_the_head(task, cls, texts, id2label, message, tmp_path):
+    folder = _save_labels(tmp_path / "model", task, ["a", "b"], id2label)
+    with pytest.raises(ModelFormatError, match=message):
+        cls.from_pretrained(folder)
+
+
+def test_a_head_of_another_task_and_size_is_replaced(tmp_path):
+    folder = save_head(tmp_path, "TokenClassification", ["a", "b", "c"])
+    params = {"pooling": "head", "max_epochs": 1, "device": "cpu"}
+    classifier = TransformerClassifier(folder, **params).fit(X, ["a", "b"] * 12)
+    assert classifier.predict_proba(X).shape == (len(X), 2)
