@@ -17,6 +17,7 @@ from typing import Any
 import huggingface_hub
 import torch
 from huggingface_hub.errors import HFValidationError
+from tokenizers.normalizers import Lowercase, Sequence
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -320,6 +321,7 @@ def _read(
         if gguf_file is not None:
             name_special_tokens(tokenizer, config)
         pooling = _trained_pooling(Path(folder))
+        lower_cases = _lower_cases(Path(folder))
     except Exception as error:  # transformers raises many exception types
         if not trust_remote_code and gguf_file is None and brings_code(Path(folder)):
             raise ModelFormatError(advice_on_code(name)) from error
@@ -330,6 +332,9 @@ def _read(
     if backend is not None:  # may be saved with both enabled
         backend.no_truncation()
         backend.no_padding()
+        if lower_cases:
+            own = [] if backend.normalizer is None else [backend.normalizer]
+            backend.normalizer = Sequence([Lowercase(), *own])
     config.name_or_path = name
     name_tokenizer(tokenizer, folder, name)
     return PretrainedCheckpoint(
@@ -380,6 +385,13 @@ def _trained_pooling(folder: Path) -> str | None:
             settings = folder / module["path"] / "config.json"
             return _pooling_of(json.loads(settings.read_text("utf-8")))
     return None
+
+
+def _lower_cases(folder: Path) -> bool:
+    """Return whether sentence-transformers lower-cases the texts of a model."""
+    file = folder / "sentence_bert_config.json"
+    settings = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    return bool(settings.get("do_lower_case"))
 
 
 def _pooling_of(settings: dict[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ import torch
 from generation_models import make_generative
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from tiny_models import TOKENIZER_OF, assert_close, save_tiny_model
-from transformers import AutoModel
+from transformers import AutoModel, AutoTokenizer
 
 from sktransformers._models import bundled as embedded
 from sktransformers._models import files, hub, loading
@@ -354,6 +354,23 @@ def test_a_sentence_encoder_is_pooled_as_it_was_trained(
     assert checkpoint.pooling == expected
     assert choose_pooling(checkpoint, "auto") == (expected or "mean")
     assert choose_pooling(checkpoint, "head") == "head"
+
+
+@pytest.mark.parametrize("lower_cases", [False, True])
+def test_a_sentence_encoder_lower_cases_as_it_was_trained(lower_cases, copied_model):
+    tokenizer = AutoTokenizer.from_pretrained(copied_model)
+    tokenizer.backend_tokenizer.normalizer = None  # a cased tokenizer
+    tokenizer.save_pretrained(copied_model)
+    settings = {"max_seq_length": 64, "do_lower_case": lower_cases}
+    (copied_model / "sentence_bert_config.json").write_text(json.dumps(settings))
+    checkpoint = find_checkpoint(copied_model)
+    text = "GOOD film"
+    expected = tokenizer(text.lower() if lower_cases else text)["input_ids"]
+    assert checkpoint.tokenizer(text)["input_ids"] == expected
+    assert tokenizer(text)["input_ids"] != tokenizer(text.lower())["input_ids"]
+    checkpoint.tokenizer.save_pretrained(copied_model)
+    again = AutoTokenizer.from_pretrained(copied_model)
+    assert again(text)["input_ids"] == expected
 
 
 # Embedded models
