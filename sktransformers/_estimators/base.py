@@ -8,7 +8,6 @@ Keep this class small: tokenization belongs in :mod:`sktransformers._text`, mode
 import copy
 import dataclasses
 import functools
-import warnings
 from abc import ABCMeta, abstractmethod
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +25,7 @@ from .._tasks import Task
 from .._text.dataset import EncodedDataset, make_rng, seen_by_callbacks, split, weigh
 from .._text.inputs import Inputs, check_texts
 from .._training.callbacks import progress_bar
+from .._warnings import warn
 from ..exceptions import (
     DroppedTextWarning,
     HeadMismatchError,
@@ -276,19 +276,17 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
     def _warn_of_lost_text(self, encoding: "Encoding", known: int = 0) -> None:
         """Warn of what was truncated (unless fit has, ``known`` texts) or dropped."""
         if encoding.n_dropped:
-            warnings.warn(
+            warn(
                 f"The tokenizer drops all characters of {encoding.n_dropped} "
                 f"{self._inputs}, which are predicted like empty ones. Pass a model "
                 "whose vocabulary has these characters.",
                 DroppedTextWarning,
-                stacklevel=5,
             )
         if encoding.n_truncated and not known:
-            warnings.warn(
+            warn(
                 f"{encoding.n_truncated} of {encoding.n_texts} texts were longer than "
                 f"max_length tokens and were truncated.{self._truncation_advice}",
                 TruncationWarning,
-                stacklevel=5,  # the caller of fit or predict
             )
 
     def _check_X(self, X: Any) -> Inputs:

@@ -1,6 +1,5 @@
 """TransformerGenerator: fine-tune a transformer for text generation."""
 
-import warnings
 from collections.abc import Iterator
 from numbers import Integral, Real
 from os import PathLike
@@ -15,6 +14,7 @@ from .._compat import Interval, StrOptions, fit_context
 from .._tasks import TextTask
 from .._text.dataset import EncodedDataset
 from .._text.inputs import Texts, check_texts
+from .._warnings import warn
 from ..exceptions import TextTypeError, TextValueError, TruncationWarning
 from .base import BaseTextEstimator
 from .parameters import POSITIVE_INT, POSITIVE_REAL
@@ -526,7 +526,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
                 f"stream takes one source text, a str. Got {type(text).__name__}."
             )
         settings = self._settings(1)
-        (prompt,) = self._prompts([text], settings, stacklevel=3)
+        (prompt,) = self._prompts([text], settings)
         model, device, precision = self._place_language_model()
         ids = generation.stream(
             model.model,
@@ -573,11 +573,10 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         self._require_embeddings([data.encoding.all_ids])
         n_truncated = data.encoding.n_truncated
         if n_truncated and not self.n_truncated_:
-            warnings.warn(
+            warn(
                 f"{n_truncated} of {len(texts)} texts were longer than max_length "
                 "tokens and were truncated.",
                 TruncationWarning,
-                stacklevel=2,
             )
         model, device, precision = self._place_language_model()
         losses = token_losses(model, data.encoding, data.targets, device, precision)
@@ -711,9 +710,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
             self, self._prompt_format, n, self.max_new_tokens_
         )
 
-    def _prompts(
-        self, texts: list[str], settings: Any, stacklevel: int
-    ) -> list[np.ndarray]:
+    def _prompts(self, texts: list[str], settings: Any) -> list[np.ndarray]:
         """Encode prompts, truncated to leave room for the generated tokens."""
         from .._text.prompt_format import require_fitting
 
@@ -727,12 +724,11 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         if self.long_text == "error":
             require_fitting(was_cut, np.full(len(texts), limit), "X")
         if was_cut.any() and not self.n_truncated_:
-            warnings.warn(
+            warn(
                 f"{int(was_cut.sum())} of {len(texts)} texts were longer than the "
                 f"{limit} tokens available to the prompt and were truncated. Raise "
                 "max_length or lower max_new_tokens.",
                 TruncationWarning,
-                stacklevel=stacklevel,
             )
         self._require_embeddings([*prompts, [self._prompt_format.special_ids.pad_id]])
         return prompts
@@ -751,7 +747,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         check_is_fitted(self)
         texts = self._check_texts(X).columns[0]
         settings = self._settings(n)
-        prompts = self._prompts(texts, settings, stacklevel=4)
+        prompts = self._prompts(texts, settings)
         model, device, precision = self._place_language_model()
         strings = self.stop_strings or []
         ids = generation.generate(

@@ -5,7 +5,6 @@ prompts take their place, so a long sequence does not delay the others.
 """
 
 import copy
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +21,7 @@ from transformers import (
 
 from .._compat import forward_arguments, has_recurrent_state
 from .._hardware.devices import autocast
+from .._warnings import warn
 from ..exceptions import UncachedGenerationWarning
 from .decoder import Decoder, make_row, pad
 from .sampling import GenerationSettings, Row, Stop, choose
@@ -80,13 +80,12 @@ def generate(
     results: list[list[int]] = [[] for _ in range(len(prompts) * settings.n)]
     is_supported = Decoder.supports(model)
     if settings.num_beams == 1 and not is_supported and not has_recurrent_state(model):
-        warnings.warn(
+        warn(
             f"{type(model).__name__} has no key-value cache that sktransformers "
             "supports, so each new token requires a forward pass over the whole "
             "sequence. If the model should have one, the library that defines it may "
             "be newer than supported.",
             UncachedGenerationWarning,
-            stacklevel=6,  # the caller of predict
         )
     if settings.num_beams == 1 and is_supported:
         decoder = Decoder(model, settings, device, precision, seed=seed, stop=stop)

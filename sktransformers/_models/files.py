@@ -3,7 +3,6 @@
 import contextlib
 import json
 import threading
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,20 +103,22 @@ def _has_weights(folder: Path) -> bool:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Context manager that silences transformers' logging and progress bars."""
-    with _QUIET, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Cannot (dis|en)able progress bars")
+    with _QUIET:
         verbosity = transformers_logging.get_verbosity()
         bars = transformers_logging.is_progress_bar_enabled()
         hub_bars = not huggingface_hub.utils.are_progress_bars_disabled()
+        # An environment variable that sets them cannot be overruled.
+        can_set_bars = huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS is None
         transformers_logging.set_verbosity(transformers_logging.CRITICAL)
-        transformers_logging.disable_progress_bar()  # those of huggingface_hub too
+        if can_set_bars:
+            transformers_logging.disable_progress_bar()  # those of huggingface_hub too
         try:
             yield
         finally:
             transformers_logging.set_verbosity(verbosity)
-            if bars:
+            if can_set_bars and bars:
                 transformers_logging.enable_progress_bar()
-            if hub_bars:
+            if can_set_bars and hub_bars:
                 huggingface_hub.utils.enable_progress_bars()
-            else:
+            elif can_set_bars:
                 huggingface_hub.utils.disable_progress_bars()

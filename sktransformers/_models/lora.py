@@ -5,13 +5,13 @@ https://arxiv.org/abs/2106.09685
 """
 
 import importlib
-import warnings
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from .._json import Schema
 from ..exceptions import ModelFormatError
@@ -97,11 +97,11 @@ def add_adapter(model: Any, settings: AdapterSettings) -> None:
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules="all-linear" if targets is None else targets,
+        # peft would warn that it sets this for the layers of GPT-2.
+        fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.encoder.modules()),
     )
     try:
-        with quiet(), warnings.catch_warnings():
-            # peft warns that it sets fan_in_fan_out for the Conv1D layers of GPT-2.
-            warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)
+        with quiet():
             inject_adapter_in_model(config, model.encoder)
     except ValueError as error:
         raise ValueError(
@@ -109,6 +109,36 @@ def add_adapter(model: Any, settings: AdapterSettings) -> None:
             f"{error}"
         ) from error
     freeze_base(model)
+
+
+def require_used(model: Any, inputs: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError if the forward pass of a model uses none of the adapted layers.
+
+    Parameters
+    ----------
+    model : TextModel
+        Model with an adapter, in evaluation mode.
+    inputs : dict of str to Tensor
+        Inputs of a batch.
+    """
+    layers = {n: m for n, m in model.named_modules() if hasattr(m, "get_base_layer")}
+    called: list[nn.Module] = []
+    handles = [
+        layer.register_forward_hook(lambda layer, *_: called.append(layer))
+        for layer in layers.values()
+    ]
+    try:
+        with torch.no_grad():
+            model(**inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not called:
+        raise ValueError(
+            f"lora_target_modules selects {sorted(layers)}, which the model does not "
+            "call: other layers share their weights. Select those layers instead, such "
+            "as 'embed_tokens' in place of 'shared'."
+        )
 
 
 def freeze_base(model: Any) -> None:
@@ -129,13 +159,16 @@ def merge_adapter(model: nn.Module) -> None:
     Parameters
     ----------
     model : nn.Module
-        Modified in place.
+        Modified in place. Weights that an adapted layer shares with others, such as
+        token embeddings with the output layer, are no longer shared.
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if hasattr(child, "get_base_layer"):
+                layer = child.get_base_layer()
+                layer.weight = nn.Parameter(layer.weight.detach().clone())
                 child.merge(safe_merge=True)
-                setattr(parent, name, child.get_base_layer())
+                setattr(parent, name, layer)
         vars(parent).pop("peft_config", None)  # peft would warn of a second adapter
     model.requires_grad_(True)
 

@@ -3,11 +3,12 @@
 import copy
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..exceptions import ModelFormatError
 from .embeddings import add_embeddings
@@ -84,7 +85,19 @@ def restore_weights(base: Any, own: OwnWeights, tokenizer: Any) -> None:
     known = base.state_dict()
     if any(t.shape != known[name].shape for name, t in own.tensors.items()):
         add_embeddings(base, tokenizer)
+    _unshare(base, own.tensors)
     base.load_state_dict(own.tensors, strict=False)
+
+
+def _unshare(model: Any, names: Collection[str]) -> None:
+    """Give the named parameters values of their own, if others share theirs."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    kept = {id(p) for name, p in parameters.items() if name not in names}
+    for name in names:
+        if id(parameters.get(name)) in kept:
+            path, _, last = name.rpartition(".")
+            own = nn.Parameter(parameters[name].detach().clone())
+            setattr(model.get_submodule(path), last, own)
 
 
 def _is_equal(tensor: torch.Tensor, other: torch.Tensor | None) -> bool:

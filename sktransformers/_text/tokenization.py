@@ -340,7 +340,9 @@ class SpecialTokens:
         after_pair = range(second + size, second + size + len(suffix))
         pad_id = tokenizer.pad_token_id
         if pad_id is None:
-            pad_id = eos if eos is not None else 0  # any id will do: it is masked
+            # It is masked, but some heads take the last other token for the end.
+            ids = (eos, tokenizer.bos_token_id, tokenizer.unk_token_id)
+            pad_id = next((i for i in ids if i not in (None, *suffix[-1:])), 0)
         return cls(
             prefix=ids[:start],
             separator=separator,

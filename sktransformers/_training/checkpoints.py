@@ -13,7 +13,6 @@ import signal
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from .._warnings import warn
 from ..exceptions import CheckpointError, CheckpointWarning
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
@@ -62,10 +62,9 @@ class TrainingCheckpoints:
             try:
                 content = _read(path)
             except (OSError, ValueError, KeyError, SafetensorError) as error:
-                warnings.warn(
+                warn(
                     f"Ignoring the corrupted checkpoint {path}: {error}",
                     CheckpointWarning,
-                    stacklevel=2,
                 )
                 continue
             if content["identity"] != self._identity:

@@ -36,7 +36,7 @@ from .._models.heads import (
 )
 from .._models.language_model import LanguageModel
 from .._models.loading import PretrainedCheckpoint
-from .._models.lora import add_adapter, freeze_base, has_adapter
+from .._models.lora import add_adapter, freeze_base, has_adapter, require_used
 from .._tasks import Task
 from .._text.dataset import EncodedDataset
 from ..exceptions import ModelFormatError
@@ -229,6 +229,7 @@ def _make_model(inputs: FitInputs) -> tuple[Model, np.ndarray | None]:
         freeze_base(model)
     elif adapter is not None:
         add_adapter(model, adapter)
+        require_used(model, to_tensors(encoding.pad(np.array([0])), inputs.device))
     if params.gradient_checkpointing:
         set_checkpointing(model, active=True)
     return model, embeddings

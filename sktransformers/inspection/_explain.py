@@ -1,12 +1,12 @@
 """`explain`: attribute predictions to the words of texts."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._estimators.base import BaseTextEstimator
+from .._warnings import warn
 from ..exceptions import ExplanationWarning
 from ._explanation import Explanation
 from ._generated import explain_generated
@@ -107,7 +107,7 @@ def explain(
     if method == "occlusion" or reason is not None or tokens is None:
         if method == "auto" and isinstance(estimator, BaseTextEstimator):
             message = f"Explaining by occlusion instead: {reason}"
-            warnings.warn(message, ExplanationWarning, stacklevel=2)
+            warn(message, ExplanationWarning)
         return explain_by_occlusion(estimator, data, target, tokens)
     return explain_by_gradients(estimator, data, target, tokens, n_steps)
 

@@ -14,6 +14,8 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from tiny_models import NEUTRAL, WIDTH, assert_close, bit_equal, make_sentences
 
 from sktransformers import TransformerClassifier
@@ -359,6 +361,17 @@ def test_truncation_is_counted_and_warned_of_once(tiny_classifier, X, y):
     assert caught[0].filename == __file__
     assert tiny_classifier.n_truncated_ == 2
     tiny_classifier.predict(X)  # a warning would be an error here
+
+
+def test_a_warning_points_at_the_users_line_from_within_a_pipeline(
+    tiny_classifier, X, y
+):
+    search = GridSearchCV(
+        make_pipeline(tiny_classifier), {}, cv=2, error_score="raise", refit=False
+    )
+    with pytest.warns(TruncationWarning) as caught:
+        search.fit([f"{text} {LONG}" for text in X], y)
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_truncation_that_first_happens_in_predict(fitted_classifier, X):

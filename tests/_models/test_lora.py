@@ -7,10 +7,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from saved_models import PARAMS as SAVED_PARAMS
+from saved_models import save_writer
 from sklearn.base import clone
-from tiny_models import assert_close, make_sentences, save_tiny_model
+from tiny_models import TOKENIZER_OF, assert_close, make_sentences, save_tiny_model
 
-from sktransformers import TransformerClassifier, TransformerTagger
+from sktransformers import (
+    TransformerClassifier,
+    TransformerGenerator,
+    TransformerTagger,
+)
 from sktransformers._models.lora import has_adapter
 from sktransformers.exceptions import ModelFormatError
 
@@ -136,3 +142,67 @@ def test_a_tagger_has_adapters_too(tiny_model):
     assert has_adapter(tagger.model_)
     again = pickle.loads(pickle.dumps(tagger))
     assert again.predict(words) == tagger.predict(words)
+
+
+# Merging
+
+
+@pytest.mark.parametrize("architecture", [*TOKENIZER_OF, "head"])
+def test_every_architecture_predicts_the_same_when_merged(
+    architecture, tiny_models, tmp_path
+):
+    model, params = tiny_models.get(architecture), {"pooling": "mean"}
+    if architecture == "head":
+        model, params = tiny_models["gpt2"], {"pooling": "head"}
+    classifier = TransformerClassifier(model, **(PARAMS | params)).fit(X, Y)
+    expected = classifier.predict_proba(X)
+    classifier.merge_adapter()
+    assert_close(classifier.predict_proba(X), expected)
+    classifier.set_params(warm_start=True).fit(X, Y)  # with a new adapter
+    assert has_adapter(classifier.model_)
+
+
+TIED = [
+    ("gpt2", ["wte"]),
+    ("gpt2", ["wte", "c_attn"]),
+    ("llama", ["embed_tokens"]),
+    ("bloom", ["word_embeddings"]),
+    ("bart", ["embed_tokens"]),
+    ("t5", ["shared", "embed_tokens"]),
+    ("t5", ["lm_head"]),
+    ("t5", None),
+]
+
+
+@pytest.mark.parametrize(("kind", "targets"), TIED)
+def test_merged_embeddings_leave_the_output_layer_as_it_was(kind, targets, tmp_path):
+    generator = TransformerGenerator(
+        save_writer(tmp_path / "model", kind),
+        **SAVED_PARAMS | {"learning_rate": 5e-2, "max_epochs": 2},
+        max_new_tokens=4,
+        lora_rank=4,
+        lora_target_modules=targets,
+    ).fit(X, Y)
+    expected, texts = generator.perplexity(X, Y), generator.predict(X)
+
+    def check(estimator):
+        assert_close(np.log(estimator.perplexity(X, Y)), np.log(expected))
+        assert estimator.predict(X).tolist() == texts.tolist()
+
+    generator.merge_adapter()
+    check(generator)
+    generator.save_pretrained(tmp_path / "saved")
+    check(TransformerGenerator.from_pretrained(tmp_path / "saved"))
+    check(copy.deepcopy(generator))
+    check(pickle.loads(pickle.dumps(generator.set_params(store_backbone=False))))
+
+
+@pytest.mark.parametrize("kind", ["bart", "t5"])
+def test_a_layer_that_the_model_does_not_call_is_refused(kind, tmp_path):
+    model = save_writer(tmp_path, kind)
+    params = SAVED_PARAMS | {"lora_rank": 2, "lora_target_modules": ["shared"]}
+    generator = TransformerGenerator(model, **SAVED_PARAMS, max_new_tokens=2).fit(X, Y)
+    expected = generator.predict(X)
+    with pytest.raises(ValueError, match=r"'model.*shared'.*does not call"):
+        generator.set_params(**params).fit(X, Y)
+    assert generator.predict(X).tolist() == expected.tolist()
