@@ -2,6 +2,7 @@
 
 from ._attention import AttentionDisplay, AttentionMaps, attention_maps
 from ._attributions import AttributionDisplay
+from ._comparison import compare_models
 from ._corpus import explain_corpus
 from ._entities import EntityDisplay
 from ._explain import explain
@@ -17,6 +18,7 @@ __all__ = [
     "Explanation",
     "LossCurveDisplay",
     "attention_maps",
+    "compare_models",
     "explain",
     "explain_corpus",
     "explanation_fidelity",
