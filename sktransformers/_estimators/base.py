@@ -166,12 +166,8 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _set_fitted_attributes(self, fitted: dict[str, Any]) -> Self:
         """Replace the fitted attributes with those of a successful fit."""
-        for name in (
-            "n_features_in_",
-            "feature_names_in_",
-            "_optimizer_state",
-            "_accelerated",
-        ):
+        optional = ("n_features_in_", "feature_names_in_")
+        for name in (*optional, "_optimizer_state", "_accelerated"):
             self.__dict__.pop(name, None)
         self.__dict__.update(fitted)
         return self

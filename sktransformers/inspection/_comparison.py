@@ -59,7 +59,8 @@ def compare_models(
         Scorer. If None, the ``score`` method: accuracy or R².
     fine_tune_seconds : float, default=None
         If set, each model is also fine-tuned, on as many texts as about this number of
-        seconds allows, and scored on a fifth of the texts, which are the same for all.
+        seconds allows (at least one of each class), and scored on a fifth of the texts,
+        which are the same for all.
     random_state : int or None, default=0
         Seed of the estimator and of the split for fine-tuning.
 
@@ -183,16 +184,12 @@ def _fine_tune(
     split: dict[str, Any] = {"random_state": estimator.random_state}
     rows = np.arange(len(y))
     train, test = train_test_split(rows, test_size=0.2, stratify=stratify, **split)
-    n = len(train)
-    while n > 2 and _n_passes(estimator, n) * n * per_thousand / 1000 > seconds:
-        n //= 2
+    n, least = len(train), 2 if stratify is None else len(np.unique(y))
+    while n > least and _n_passes(estimator, n) * n * per_thousand / 1000 > seconds:
+        n = max(n // 2, least)
     if n < len(train):
-        if stratify is not None:
-            stratify = safe_indexing(y, train)
-        n_classes = 1 if stratify is None else len(np.unique(stratify))
-        if n < n_classes:
-            return {"error": f"fine_tune_seconds={seconds} allows only {n} texts"}
-        train, _ = train_test_split(train, train_size=n, stratify=stratify, **split)
+        labels = None if stratify is None else safe_indexing(y, train)
+        train, _ = train_test_split(train, train_size=n, stratify=labels, **split)
     fitted = estimator.fit(safe_indexing(X, train), safe_indexing(y, train))
     scorer = check_scoring(fitted, scoring)
     score = scorer(fitted, safe_indexing(X, test), safe_indexing(y, test))

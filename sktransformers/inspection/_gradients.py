@@ -139,7 +139,8 @@ def _tokens(
 
 
 def _baseline_id(tokenizer: Any) -> int:
-    """Return the token id for no token: padding (the most faithful), mask or unknown."""
+    """Return the token id for no token."""
+    # Padding is more faithful than the mask token, see the user guide.
     for name in ("pad_token_id", "mask_token_id", "unk_token_id", "eos_token_id"):
         if (token_id := getattr(tokenizer, name, None)) is not None:
             return int(token_id)
