@@ -44,7 +44,6 @@ __all__ = [
     "Options",
     "StrOptions",
     "attention_implementation",
-    "cache_argument",
     "callbacks_of",
     "check_feature_names",
     "check_matplotlib_support",
@@ -55,13 +54,11 @@ __all__ = [
     "forward_arguments",
     "generate_get_feature_names_out",
     "get_feature_names",
-    "has_recurrent_state",
     "init_kwargs_of",
     "is_nested_fit",
     "model_class",
     "model_types",
     "parameter_version",
-    "plain_cache_layer",
     "read_gguf_once",
     "safe_indexing",
     "set_activation_checkpointing",
@@ -217,43 +214,11 @@ def eager_attention_mask() -> Callable[..., Any]:
 
 
 def forward_arguments(model: Any) -> set[str]:
-    """Return the names of the arguments of a model's forward pass.
+    """Return the names of the arguments of the forward pass of a model or its class.
 
-    What a model can do (positions, a cache, logits of the last token only) is told by
-    its signature alone. A model inside of peft's wrapper is looked up in there.
+    What a model can be given (positions, token types) is told by its signature alone.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return set(inspect.signature(inner.forward).parameters)
-
-
-def cache_argument(model: Any) -> str | None:
-    """Return the name by which a model's forward pass takes a key-value cache.
-
-    "cache" since transformers 5.24, "past_key_values" before; None where a model has
-    none or keeps a recurrent state instead.
-    """
-    if has_recurrent_state(model):
-        return None
-    names = forward_arguments(model)
-    return next((name for name in ("cache", "past_key_values") if name in names), None)
-
-
-def has_recurrent_state(model: Any) -> bool:
-    """Whether a model keeps a state that cannot be cut back or padded, as Mamba does.
-
-    Uses ``PreTrainedModel._is_stateful``, by which ``generate`` decides the same.
-    """
-    return bool(getattr(model, "_is_stateful", False))
-
-
-def plain_cache_layer() -> Any:
-    """Return the class of cache layers that hold all keys and values of each token.
-
-    Uses :mod:`transformers.cache_utils`: only such layers can be padded, and a cache
-    does not tell which kind its layers are.
-    """
-    module = importlib.import_module("transformers.cache_utils")
-    return _require(module, "DynamicLayer", "transformers")
+    return set(inspect.signature(model.forward).parameters)
 
 
 def set_activation_checkpointing(model: Any, *, active: bool) -> None:

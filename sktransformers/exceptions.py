@@ -19,7 +19,6 @@ __all__ = [
     "TextTypeError",
     "TextValueError",
     "TruncationWarning",
-    "UncachedGenerationWarning",
     "UnsupportedVersionError",
 ]
 
@@ -78,10 +77,6 @@ class DroppedTextWarning(UserWarning):
 
 class TruncationWarning(UserWarning):
     """Issued if texts are longer than ``max_length`` and are truncated."""
-
-
-class UncachedGenerationWarning(UserWarning):
-    """Issued if text is generated without a key-value cache, which is slower."""
 
 
 class ExplanationWarning(UserWarning):

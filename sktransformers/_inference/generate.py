@@ -1,12 +1,12 @@
-"""Generate token ids from prompts with continuous batching.
+"""Generate token ids from prompts with the model's own ``generate``.
 
-Independent of text and scikit-learn. Finished sequences leave the batch and waiting
-prompts take their place, so a long sequence does not delay the others.
+Independent of text and scikit-learn. Without beam search, the next tokens are chosen by
+:func:`~.sampling.choose`, so that they do not depend on the other rows of the batch.
 """
 
-import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,11 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from .._compat import forward_arguments, has_recurrent_state
-from .._hardware.devices import autocast
-from .._warnings import warn
-from ..exceptions import UncachedGenerationWarning
-from .decoder import Decoder, make_row, pad
-from .sampling import GenerationSettings, Row, Stop, choose
+from .._hardware.devices import autocast, is_out_of_memory
+from .padding import pad, takes_padding, without_generation_config
+from .sampling import GenerationSettings, Row, Stop, choose, draw_key
 
 _TOKEN_BUDGET = 8192
-_REFILL = 8  # add prompts when at least 1/8 of the batch is free
 
 
 def generate(
@@ -63,7 +59,8 @@ def generate(
         whether to stop.
     token_budget : int, default=8192
         Maximum number of tokens in a batch, including new tokens, beams and samples. A
-        prompt that exceeds it is processed in a batch of its own.
+        prompt that exceeds it is processed in a batch of its own. Batches that do not
+        fit into memory are split in half.
 
     Returns
     -------
@@ -77,27 +74,37 @@ def generate(
         If a prompt is empty or fills the model's context.
     """
     _check(model, prompts, settings)
+    start: Any = [settings.decoder_start_id] if model.config.is_encoder_decoder else []
     results: list[list[int]] = [[] for _ in range(len(prompts) * settings.n)]
-    is_supported = Decoder.supports(model)
-    if settings.num_beams == 1 and not is_supported and not has_recurrent_state(model):
-        warn(
-            f"{type(model).__name__} has no key-value cache that sktransformers "
-            "supports, so each new token requires a forward pass over the whole "
-            "sequence. If the model should have one, the library that defines it may "
-            "be newer than supported.",
-            UncachedGenerationWarning,
-        )
-    if settings.num_beams == 1 and is_supported:
-        decoder = Decoder(model, settings, device, precision, seed=seed, stop=stop)
-        batches = _continuous_batching(decoder, prompts, settings, token_budget)
-    else:
-        batches = _generate_with_transformers(
-            model, prompts, settings, device, seed, stop, token_budget
-        )
-    with torch.inference_mode(), autocast(device, precision):
-        for rows in batches:
-            for row in rows:
-                results[row.place] = row.tokens
+    batches = _batches(
+        prompts,
+        settings,
+        token_budget,
+        is_encoder_decoder=model.config.is_encoder_decoder,
+        takes_padding=takes_padding(model, prompts, settings, device),
+    )
+    model = without_generation_config(model)
+    waiting = list(batches)[::-1]
+    while waiting:
+        numbers = waiting.pop()
+        rows = [
+            row
+            for i in numbers
+            for row in _make_rows(i, start or prompts[i].tolist(), settings, seed)
+        ]
+        try:
+            with torch.inference_mode(), autocast(device, precision):
+                _generate_batch(
+                    model, [prompts[i] for i in numbers], rows, settings, device, stop
+                )
+        except Exception as error:
+            if len(numbers) == 1 or not is_out_of_memory(error):
+                raise
+            half = len(numbers) // 2
+            waiting += [numbers[half:], numbers[:half]]
+            continue
+        for row in rows:
+            results[row.place] = row.tokens
     return results
 
 
@@ -112,6 +119,9 @@ def stream(
     stop: Stop | None = None,
 ) -> Iterator[int]:
     """Generate token ids for one prompt and yield each as soon as it is chosen.
+
+    The model runs in a thread, from the first ``next`` until the text is complete or
+    the iterator is closed.
 
     Parameters
     ----------
@@ -128,8 +138,8 @@ def stream(
     Raises
     ------
     ValueError
-        Immediately, if ``num_beams`` or ``n`` is above 1, if the prompt is empty or
-        fills the model's context, or if the model has no key-value cache.
+        Immediately, if ``num_beams`` or ``n`` is above 1, or if the prompt is empty or
+        fills the model's context.
     """
     if settings.num_beams > 1 or settings.n > 1:
         raise ValueError(
@@ -137,51 +147,50 @@ def stream(
             f"Got num_beams={settings.num_beams} and n={settings.n}."
         )
     _check(model, [prompt], settings)
-    if not Decoder.supports(model):
-        raise ValueError(
-            f"{type(model).__name__} has no key-value cache, which streaming requires. "
-            "Generate the whole text instead."
+
+    def run(stop: Stop) -> None:
+        generate(
+            model,
+            [prompt],
+            settings,
+            device=device,
+            precision=precision,
+            seed=seed,
+            stop=stop,
         )
-    decoder = Decoder(model, settings, device, precision, seed=seed, stop=stop)
-    return _stream(decoder, prompt)
+
+    return _stream(run, stop)
 
 
-def _stream(decoder: Decoder, prompt: np.ndarray) -> Iterator[int]:
-    rows = decoder.add([(0, prompt)]) or decoder.rows
-    (row,) = rows
-    yield from row.tokens
-    while decoder.rows:
-        n_before = len(row.tokens)
-        decoder.step()
-        yield from row.tokens[n_before:]
+def _stream(run: Callable[[Stop], None], stop: Stop | None) -> Iterator[int]:
+    """Run a generation in a thread; yield each id that its stopping criterion sees."""
+    queue: SimpleQueue[int | BaseException | None] = SimpleQueue()
+    is_closed = threading.Event()
 
+    def hand_over(ids: list[int]) -> bool:
+        queue.put(ids[-1])
+        # At exit, the interpreter waits for the thread.
+        is_unwanted = is_closed.is_set() or not threading.main_thread().is_alive()
+        return is_unwanted or (stop is not None and stop(ids))
 
-def _continuous_batching(
-    decoder: Decoder,
-    prompts: Sequence[np.ndarray],
-    settings: GenerationSettings,
-    token_budget: int,
-) -> Iterator[list[Row]]:
-    """Decode all prompts, longest first; yield sequences as they are finished."""
-    waiting = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    while waiting or decoder.rows:
-        longest = max(
-            [len(row.given) for row in decoder.rows]
-            + [len(prompts[number]) for number in waiting[-1:]]
-        )
-        width = (longest + settings.max_new_tokens) * settings.n
-        capacity = max(1, token_budget // width)
-        room = capacity - -(-len(decoder.rows) // settings.n)
-        if waiting and decoder.can_add and room * _REFILL >= capacity:
-            chosen = [waiting.pop()]
-            while waiting and len(chosen) < room:
-                is_same = len(prompts[waiting[-1]]) == len(prompts[chosen[0]])
-                if not (decoder.takes_padding or is_same):
-                    break
-                chosen.append(waiting.pop())
-            yield decoder.add([(number, prompts[number]) for number in chosen])
-        if decoder.rows:
-            yield decoder.step()
+    def work() -> None:
+        end = None
+        try:
+            run(hand_over)
+        except BaseException as error:  # also what a stopping criterion raises
+            end = error
+        queue.put(end)
+
+    thread = threading.Thread(target=work, name="sktransformers-stream")
+    thread.start()
+    try:
+        while (item := queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        is_closed.set()
+        thread.join()
 
 
 def _check(
@@ -207,138 +216,149 @@ def _check(
             )
 
 
-def _generate_with_transformers(
-    model: Any,
-    prompts: Sequence[np.ndarray],
-    settings: GenerationSettings,
-    device: torch.device,
-    seed: int,
-    stop: Stop | None,
-    token_budget: int,
-) -> Iterator[list[Row]]:
-    """Generate with transformers: beam search, or models without key-value cache."""
-    is_encoder_decoder = model.config.is_encoder_decoder
-    # A shallow copy with an empty generation config: transformers fills unset values of
-    # the passed config with those of the model's.
-    model = copy.copy(model)
-    model.generation_config = GenerationConfig()
-    for numbers in _batches(model, prompts, settings, token_budget):
-        ids, mask = pad(
-            [prompts[i] for i in numbers], settings.pad_id, left=not is_encoder_decoder
-        )
-        start = np.array([settings.decoder_start_id])
-        rows = [
-            make_row(
-                settings,
-                i,
-                sample,
-                start if is_encoder_decoder else prompts[i],
-                seed=seed,
-            )
-            for i in numbers
-            for sample in range(settings.n)
-        ]
-        n_prefix = 1 if is_encoder_decoder else ids.shape[1]
-        options: dict[str, Any] = {}
-        if settings.num_beams == 1:
-            each = np.arange(len(ids)).repeat(settings.n)
-            ids, mask = ids[each], mask[each]
-            processor = _ChooseTokens(
-                [replace(row, tokens=[]) for row in rows], settings
-            )
-            options["logits_processor"] = LogitsProcessorList([processor])
-        if stop is not None:
-            criteria = StoppingCriteriaList([_StopCallable(stop, n_prefix)])
-            options["stopping_criteria"] = criteria
-        outputs = model.generate(
-            torch.from_numpy(ids).to(device),
-            attention_mask=torch.from_numpy(mask).to(device),
-            generation_config=_configuration(settings, max(row.limit for row in rows)),
-            **options,
-        )
-        for row, tokens in zip(rows, outputs[:, n_prefix:].tolist(), strict=True):
-            for token in tokens:
-                row.take(token, settings, stop)
-                if row.is_done:
-                    break
-        yield rows
-
-
 def _batches(
-    model: Any,
     prompts: Sequence[np.ndarray],
     settings: GenerationSettings,
     token_budget: int,
+    *,
+    is_encoder_decoder: bool,
+    takes_padding: bool,
 ) -> Iterator[list[int]]:
     """Split prompts into batches, longest first; of equal length if required."""
+    if settings.num_beams > 1 and settings.penalizes_repetition:
+        # The penalties of transformers include the padding tokens of a decoder.
+        takes_padding = takes_padding and is_encoder_decoder
     lengths = np.array([len(ids) for ids in prompts])
-    is_encoder_decoder = model.config.is_encoder_decoder
-    is_supported = Decoder.supports(model)
-    takes_padding = "position_ids" in forward_arguments(model) and is_supported
-    is_full = bool(settings.context) and lengths.max() + settings.max_new_tokens > (
-        settings.context or 0
-    )
-    # Repetition penalties of transformers include the padding tokens.
-    same_length = not is_encoder_decoder and (
-        not takes_padding or settings.penalizes_repetition or is_full
-    )
     order = np.argsort(-lengths, kind="stable")
     while len(order):
-        width = int(lengths[order[0]]) + settings.max_new_tokens
+        longest = int(lengths[order[0]])
+        width = longest + settings.max_new_tokens
         size = max(1, token_budget // (width * max(settings.num_beams, settings.n)))
-        if same_length:
-            size = min(size, int((lengths[order] == lengths[order[0]]).sum()))
+        # All rows take the same number of steps, beyond the context if lengths differ.
+        is_full = settings.context is not None and width > settings.context
+        if not takes_padding or (is_full and not is_encoder_decoder):
+            size = min(size, int((lengths[order] == longest).sum()))
         yield order[:size].tolist()
         order = order[size:]
 
 
+def _make_rows(
+    number: int, given: list[int], settings: GenerationSettings, seed: int
+) -> Iterator[Row]:
+    """Yield the initial states of the sequences to generate for a prompt."""
+    limit = settings.max_new_tokens
+    if settings.context is not None:
+        limit = min(limit, settings.context - len(given))
+    for sample in range(settings.n):
+        key = draw_key(seed, number, sample) if settings.do_sample else 0
+        yield Row(number * settings.n + sample, given, limit, key)
+
+
+def _generate_batch(
+    model: Any,
+    prompts: list[np.ndarray],
+    rows: list[Row],
+    settings: GenerationSettings,
+    device: torch.device,
+    stop: Stop | None,
+) -> None:
+    """Generate the tokens of all rows, ``settings.n`` for each prompt."""
+    is_encoder_decoder = model.config.is_encoder_decoder
+    ids, mask = pad(prompts, settings.pad_id, left=not is_encoder_decoder)
+    n_given = 1 if is_encoder_decoder else ids.shape[1]
+    max_new_tokens = max(row.limit for row in rows)
+    if settings.num_beams == 1:
+        each = np.arange(len(ids)).repeat(settings.n)
+        ids, mask = ids[each], mask[each]
+        config = _configuration(settings, max_new_tokens)
+        processors = [_ChooseTokens(rows, settings, stop)]
+        criteria: list[StoppingCriteria] = [_BatchIsDone(rows)]
+    else:
+        config = _beam_configuration(settings, max_new_tokens)
+        processors = []
+        criteria = [] if stop is None else [_StopCallable(stop, n_given)]
+    outputs = model.generate(
+        torch.from_numpy(ids).to(device),
+        attention_mask=torch.from_numpy(mask).to(device),
+        generation_config=config,
+        logits_processor=LogitsProcessorList(processors),
+        stopping_criteria=StoppingCriteriaList(criteria),
+    )
+    if settings.num_beams > 1:
+        for row, tokens in zip(rows, outputs[:, n_given:].tolist(), strict=True):
+            for token in tokens:
+                if not row.is_done:
+                    row.take(token, settings, stop)
+
+
 def _configuration(
+    settings: GenerationSettings, max_new_tokens: int, **options: Any
+) -> GenerationConfig:
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        use_cache=True,
+        pad_token_id=settings.pad_id,
+        decoder_start_token_id=settings.decoder_start_id,
+        **options,
+    )
+
+
+def _beam_configuration(
     settings: GenerationSettings, max_new_tokens: int
 ) -> GenerationConfig:
-    """Return the generation config; with one beam, tokens are chosen by `choose`."""
-    own: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "do_sample": False,
-        "use_cache": True,
-        "eos_token_id": list(settings.eos_ids) or None,
-        "pad_token_id": settings.pad_id,
-        "decoder_start_token_id": settings.decoder_start_id,
-    }
-    if settings.num_beams > 1:
-        own |= {
-            "num_beams": settings.num_beams,
-            "num_return_sequences": settings.n,
-            "forced_bos_token_id": settings.forced_first_id,
-            "repetition_penalty": settings.repetition_penalty,
-            "no_repeat_ngram_size": settings.no_repeat_ngram_size,
-        }
-        if settings.pad_id not in settings.eos_ids:
-            own["suppress_tokens"] = [settings.pad_id]
-    return GenerationConfig(**own)
+    return _configuration(
+        settings,
+        max_new_tokens,
+        eos_token_id=list(settings.eos_ids) or None,
+        num_beams=settings.num_beams,
+        num_return_sequences=settings.n,
+        forced_bos_token_id=settings.forced_first_id,
+        repetition_penalty=settings.repetition_penalty,
+        no_repeat_ngram_size=settings.no_repeat_ngram_size,
+        suppress_tokens=list(settings.suppressed_ids) or None,
+    )
 
 
 class _ChooseTokens(LogitsProcessor):
     """Choose the next tokens with `choose` and mask out all others."""
 
-    def __init__(self, rows: list[Row], settings: GenerationSettings) -> None:
+    def __init__(
+        self, rows: list[Row], settings: GenerationSettings, stop: Stop | None
+    ) -> None:
         self._rows = rows
         self._settings = settings
+        self._stop = stop
 
     def __call__(self, _ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        tokens = choose(scores, self._rows, self._settings)
-        for row, token in zip(self._rows, tokens, strict=True):
-            row.tokens.append(token)
-        chosen = torch.tensor(tokens, device=scores.device)[:, None]
+        numbers = [i for i, row in enumerate(self._rows) if not row.is_done]
+        rows = [self._rows[i] for i in numbers]
+        chosen = scores.new_full((len(scores), 1), self._settings.pad_id).long()
+        if rows:
+            tokens = choose(scores[numbers], rows, self._settings)
+            for row, token in zip(rows, tokens, strict=True):
+                row.take(token, self._settings, self._stop)
+            chosen[numbers, 0] = torch.tensor(tokens, device=scores.device)
         return torch.full_like(scores, -torch.inf).scatter_(1, chosen, 0.0)
+
+
+class _BatchIsDone(StoppingCriteria):
+    """Stop when all rows are finished."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = rows
+
+    def __call__(self, ids: torch.Tensor, *_: Any, **_others: Any) -> torch.Tensor:
+        return torch.tensor([row.is_done for row in self._rows], device=ids.device)
 
 
 class _StopCallable(StoppingCriteria):
     """Wrap a stopping callable as stopping criteria of transformers."""
 
-    def __init__(self, stop: Stop, n_prefix: int) -> None:
+    def __init__(self, stop: Stop, n_given: int) -> None:
         self._stop = stop
-        self._n_prefix = n_prefix
+        self._n_given = n_given
 
     def __call__(self, ids: torch.Tensor, *_: Any, **_others: Any) -> torch.Tensor:
-        stops = [self._stop(row) for row in ids[:, self._n_prefix :].tolist()]
+        stops = [self._stop(row) for row in ids[:, self._n_given :].tolist()]
         return torch.tensor(stops, device=ids.device)

@@ -55,7 +55,9 @@ class GenerationSettings:
     eos_ids : tuple of int, default=()
         Ids of the end-of-sequence tokens.
     pad_id : int, default=0
-        Id of the padding token. Never generated, unless it is in ``eos_ids``.
+        Id of the padding token.
+    suppressed_ids : tuple of int, default=()
+        Ids that are never generated.
     forced_first_id : int or None, default=None
         Id of the first generated token, such as the target language.
     decoder_start_id : int or None, default=None
@@ -82,6 +84,7 @@ class GenerationSettings:
     n: int = 1
     eos_ids: tuple[int, ...] = ()
     pad_id: int = 0
+    suppressed_ids: tuple[int, ...] = ()
     forced_first_id: int | None = None
     decoder_start_id: int | None = None
     context: int | None = None
@@ -148,7 +151,7 @@ class Row:
             return
         self.tokens.append(token)
         is_full = len(self.tokens) >= self.limit
-        self.is_done = is_full or (stop is not None and stop(self.tokens))
+        self.is_done = (stop is not None and stop(self.tokens)) or is_full
 
 
 def draw_key(seed: int, prompt: int, sample: int) -> int:
@@ -180,8 +183,8 @@ def choose(
         return [settings.forced_first_id] * len(rows)
     dtype = torch.promote_types(scores.dtype, torch.float32)
     scores = scores.to(dtype, copy=True)
-    if settings.pad_id not in settings.eos_ids and settings.pad_id < scores.shape[1]:
-        scores[:, settings.pad_id] = -torch.inf
+    if settings.suppressed_ids:
+        scores[:, list(settings.suppressed_ids)] = -torch.inf
     if settings.penalizes_repetition:
         for own, row in zip(scores, rows, strict=True):
             _penalize_repetition(own, np.array(row.given + row.tokens), settings)
@@ -296,6 +299,9 @@ def make_generation_settings(
     for string in estimator.stop_strings or ():
         if not isinstance(string, str) or not string:
             raise ValueError(f"stop_strings must be non-empty strings. Got {string!r}.")
+    special_ids = prompt_format.special_ids
+    # Without a padding token of its own, a model may be padded with any other.
+    is_suppressed = special_ids.pad_id in prompt_format.tokenizer.all_special_ids
     return GenerationSettings(
         max_new_tokens=estimator.max_new_tokens or longest,
         num_beams=estimator.num_beams,
@@ -307,11 +313,14 @@ def make_generation_settings(
         repetition_penalty=estimator.repetition_penalty,
         no_repeat_ngram_size=estimator.no_repeat_ngram_size,
         n=n,
-        eos_ids=prompt_format.special_ids.eos_ids,
-        pad_id=prompt_format.special_ids.pad_id,
+        eos_ids=special_ids.eos_ids,
+        pad_id=special_ids.pad_id,
+        suppressed_ids=tuple({special_ids.pad_id} - {*special_ids.eos_ids})
+        if is_suppressed
+        else (),
         forced_first_id=prompt_format.first_id,
         decoder_start_id=prompt_format.start_id
         if prompt_format.is_encoder_decoder
         else None,
-        context=prompt_format.special_ids.context,
+        context=special_ids.context,
     )

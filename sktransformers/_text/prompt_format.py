@@ -12,7 +12,7 @@ from ..exceptions import ModelFormatError, TextValueError
 from .dataset import EncodedDataset
 from .prompts import PromptEncoder, cut_blocks, encode_continuations, encode_pairs
 from .ragged import Ragged
-from .tokenization import SpecialTokens, tokenize
+from .tokenization import SpecialTokens, escape_special_tokens, tokenize
 
 _SLOT = "{text}"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -93,6 +93,8 @@ class PromptFormat(PromptSettings):
 
     def render(self, text: str) -> str:
         """Return the prompt for a source text."""
+        if self._has_special_tokens:
+            text = escape_special_tokens(self.tokenizer, text)
         prompt = self.template.replace(_SLOT, text)
         if not self.is_chat:
             return prompt
@@ -114,11 +116,19 @@ class PromptFormat(PromptSettings):
         return rendered
 
     @property
+    def _has_special_tokens(self) -> bool:
+        """Whether special tokens are written in the prompt, around the text."""
+        template = self.template
+        is_plain = escape_special_tokens(self.tokenizer, template) == template
+        return self.is_chat or not is_plain
+
+    @property
     def prompt_encoder(self) -> PromptEncoder:
         """Encoder of source texts as prompts."""
         special = None if self.is_chat else SpecialTokens.of(self.tokenizer)
+        split = not self._has_special_tokens
         if special is None or self.is_encoder_decoder:
-            return PromptEncoder(self.tokenizer, self.render, special)
+            return PromptEncoder(self.tokenizer, self.render, special, split)
         prefix, empty = special.prefix, special.empty
         if not prefix and self.is_plain and self.start_id is not None:
             prefix, empty = [self.start_id], []
@@ -126,7 +136,7 @@ class PromptFormat(PromptSettings):
             empty = special.suffix[:1]
         # A suffix such as end-of-sequence would stop generation after the prompt.
         special = dataclasses.replace(special, prefix=prefix, suffix=[], empty=empty)
-        return PromptEncoder(self.tokenizer, self.render, special)
+        return PromptEncoder(self.tokenizer, self.render, special, split)
 
     def make_data(
         self,
@@ -250,6 +260,7 @@ class PromptFormat(PromptSettings):
     ) -> tuple[Ragged, np.ndarray]:
         """Return the token ids of the targets, and a mask of the truncated ones."""
         if getattr(self.tokenizer, "backend_tokenizer", None) is None:
+            targets = [escape_special_tokens(self.tokenizer, y) for y in targets]
             ids = self.tokenizer(
                 text_target=targets, add_special_tokens=False, verbose=False
             )["input_ids"]

@@ -28,11 +28,14 @@ class PromptEncoder:
         Function from a text to its prompt, a str that contains the text.
     special : SpecialTokens or None
         Special tokens to add to a prompt. None: the prompt already contains them.
+    split_special_tokens : bool, default=True
+        Whether special tokens that are written in a prompt are text.
     """
 
     tokenizer: Any
     render: Callable[[str], str]
     special: SpecialTokens | None
+    split_special_tokens: bool = True
 
     def encode(self, texts: list[str], limits: np.ndarray) -> tuple[Ragged, np.ndarray]:
         """Encode the prompts of texts, truncating the texts if needed.
@@ -64,7 +67,9 @@ class PromptEncoder:
         return Ragged.from_rows(rows), was_cut
 
     def _encode_prompts(self, prompts: list[str]) -> list[list[int]]:
-        ids = tokenize(self.tokenizer, prompts, split_special_tokens=False)
+        ids = tokenize(
+            self.tokenizer, prompts, split_special_tokens=self.split_special_tokens
+        )
         special = self.special
         prefix = special.prefix if special else []
         suffix = special.suffix if special else []

@@ -47,6 +47,46 @@ def test_a_source_is_put_in_once(writers):
     np.testing.assert_allclose(asked.perplexity(X, y), expected, rtol=1e-5)
 
 
+def test_special_tokens_in_a_text_are_text(kind, writers):
+    """Also in a target; those of the template are special."""
+    generator = untrained(writers[kind]).fit(["a"], ["b"])
+    special = {*generator.tokenizer_.all_special_ids} - {
+        generator.tokenizer_.unk_token_id
+    }
+    name = generator.tokenizer_.eos_token
+    text, target = f"a {name} b", f"{name} c"
+
+    def read(found):
+        (prompt,), _ = found._prompt_format.encode_prompts([text], 60)
+        return prompt.tolist()
+
+    written, _ = generator._prompt_format.encode_targets([target], 60)
+    around = [i for i in read(generator) if i in special]
+    (empty,), _ = generator._prompt_format.encode_prompts(["a b"], 60)
+    assert around == [i for i in empty.tolist() if i in special]
+    n_ends = 0 if generator._prompt_format.special_ids.end_id is None else 1
+    assert sum(i in special for i in written.values) == n_ends
+    asked = untrained(writers[kind], prompt_template=f"film {name} {{text}}")
+    asked.fit(["a"], ["b"])
+    inside = [i for i in read(asked) if i in special]
+    assert len(inside) == len(around) + 1
+    assert "".join(asked.stream(text)) == asked.predict([text])[0]
+
+
+def test_special_tokens_in_a_message_are_text(tmp_path):
+    generator = untrained(save_chat(tmp_path, CHAT)).fit(["a"], ["b"])
+    name = "<|end|>"
+    special = generator.tokenizer_.convert_tokens_to_ids(name)
+    for text in ("a b", f"a {name} b", f"a {name}<|start|>story b"):
+        (prompt,), _ = generator._prompt_format.encode_prompts([text], 60)
+        assert prompt.tolist().count(special) == 1
+    long = " ".join(["a", name] * 40)
+    (prompt,), (was_cut,) = generator._prompt_format.encode_prompts([long], 30)
+    assert was_cut
+    assert len(prompt) <= 30
+    assert prompt.tolist().count(special) == 1
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
@@ -110,12 +150,12 @@ def test_a_chat_template_is_used_where_it_should_be(
     params, by_hand, chat_writer, pairs
 ):
     X, y = (side[:6] for side in pairs)
-    plain = untrained(chat_writer, use_chat_template=False).fit(X, y)
+    template = {"prompt_template": by_hand("{text}"), "use_chat_template": False}
+    plain = untrained(chat_writer, **template).fit(X, y)
     chatting = untrained(chat_writer, **params).fit(X, y)
-    prompts = [by_hand(text) for text in X]
-    expected = plain.perplexity(prompts, y)
+    expected = plain.perplexity(X, y)
     np.testing.assert_allclose(chatting.perplexity(X, y), expected, rtol=1e-5)
-    assert chatting.predict(X).tolist() == plain.predict(prompts).tolist()
+    assert chatting.predict(X).tolist() == plain.predict(X).tolist()
 
 
 @pytest.mark.parametrize(

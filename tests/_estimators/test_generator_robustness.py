@@ -1,6 +1,7 @@
 """Tests of TransformerGenerator: errors and unusual texts."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tiny_generators import (
     save_writer,
     untrained,
 )
-from tiny_models import make_word_tokenizer
+from tiny_models import assert_close, make_word_tokenizer
 
 from sktransformers.exceptions import (
     DivergenceError,
@@ -94,6 +95,23 @@ def test_an_encoder_decoder_that_does_not_say_where_to_start(tmp_path):
     )
     with pytest.raises(ModelFormatError, match="decoder_start_token_id"):
         untrained(directory).fit(["a"], ["b"])
+
+
+def test_a_configuration_may_pad_with_a_word(kind, fitted_generators, pairs, tmp_path):
+    """The word is still read and generated."""
+    fitted_generators[kind].save_pretrained(tmp_path)
+    (word,) = fitted_generators[kind].tokenizer_("a", add_special_tokens=False)[
+        "input_ids"
+    ]
+    for name in ("config.json", "generation_config.json"):
+        values = json.loads((tmp_path / name).read_text("utf-8"))
+        (tmp_path / name).write_text(json.dumps({**values, "pad_token_id": word}))
+    X, y = (side[:42] for side in pairs)
+    assert any("a" in text for text in y)
+    expected = fitted_generators[kind]
+    found = untrained(tmp_path, prompt_template="{text} it").fit(X, y)
+    assert found.predict(X).tolist() == expected.predict(X).tolist()
+    assert_close(found.perplexity(X, y), expected.perplexity(X, y), rtol=1e-4)
 
 
 def test_what_is_not_fitted_does_not_write(writers):

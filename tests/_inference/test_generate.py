@@ -1,9 +1,16 @@
-"""Prompts in, new ids out: the choice of a token, the decoder, and batches."""
+"""Prompts in, new ids out: the choice of a token, batches, and streams."""
 
+import functools
 import gc
 import itertools
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
+import generation_models
 import numpy as np
 import pytest
 import torch
@@ -29,7 +36,6 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from sktransformers._inference import decoder as decoding
 from sktransformers._inference import generate as generation
 from sktransformers._inference.generate import generate, stream
 from sktransformers._inference.sampling import (
@@ -43,7 +49,11 @@ from sktransformers._inference.sampling import (
 CPU = torch.device("cpu")
 ENDS = (EOS, 10, 20, 30)  # several, so that rows end at many lengths
 GREEDY = GenerationSettings(
-    max_new_tokens=12, eos_ids=ENDS, pad_id=PAD, decoder_start_id=START
+    max_new_tokens=12,
+    eos_ids=ENDS,
+    pad_id=PAD,
+    suppressed_ids=(PAD,),
+    decoder_start_id=START,
 )
 WAYS = {
     "greedy": GREEDY,
@@ -152,7 +162,7 @@ def test_scores_do_not_depend_on_padding(kind, models):
         return choose(scores, rows, settings)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "choose", record)
+        patch.setattr(generation, "choose", record)
         generate(models[kind], prompts, settings, device=CPU)
         together, found = found, {}
         generate(models[kind], prompts, settings, device=CPU, token_budget=1)
@@ -239,22 +249,6 @@ def test_a_row_that_fills_the_context_ends(num_beams, models):
     assert [rows[0], rows[2]] == [row for (row,) in alone]
 
 
-def test_a_wrapped_model_is_told_positions_too(models):
-    class Wrapped:  # as peft does it
-        def __init__(self, model):
-            self.config, self._model = model.config, model
-
-        def get_base_model(self):
-            return self._model
-
-        def __call__(self, *args, **kwargs):
-            return self._model(*args, **kwargs)
-
-    prompts = make_prompts()
-    rows = generate(Wrapped(models["gpt2"]), prompts, GREEDY, device=CPU)
-    assert rows == generate(models["gpt2"], prompts, GREEDY, device=CPU)
-
-
 @pytest.mark.parametrize("precision", ["bfloat16", "float64"])
 def test_other_precisions(precision):
     model = make_generative("llama")
@@ -269,50 +263,72 @@ def test_other_precisions(precision):
 # Memory
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral", "bart"])
-def test_the_budget_holds_for_new_tokens_and_samples_too(kind, models, monkeypatch):
-    settings = replace(GREEDY, do_sample=True, n=2)
-    seen = []
-    step = decoding.Decoder.step
+@pytest.mark.parametrize("is_encoder_decoder", [False, True])
+@pytest.mark.parametrize("takes_padding", [False, True])
+@pytest.mark.parametrize("way", ["sampling", "beams", "beams with penalties"])
+def test_the_budget_holds_for_new_tokens_and_samples_too(
+    is_encoder_decoder, takes_padding, way
+):
+    prompts, settings = make_prompts(20), WAYS[way]
+    batches = list(
+        generation._batches(
+            prompts,
+            settings,
+            200,
+            is_encoder_decoder=is_encoder_decoder,
+            takes_padding=takes_padding,
+        )
+    )
+    assert sorted(i for batch in batches for i in batch) == list(range(20))
+    is_padded = False
+    for batch in batches:
+        lengths = {len(prompts[i]) for i in batch}
+        n_rows = len(batch) * max(settings.num_beams, settings.n)
+        assert len(batch) == 1 or n_rows * (max(lengths) + 12) <= 200
+        is_padded |= len(lengths) > 1
+    # The penalties of beam search look back at a decoder's prompt.
+    looks_back = way == "beams with penalties" and not is_encoder_decoder
+    assert is_padded == (takes_padding and not looks_back)
+    assert len(batches) < 20
 
-    def record(decoder):
-        seen.append(len(decoder.rows))
-        return step(decoder)
 
-    monkeypatch.setattr(decoding.Decoder, "step", record)
-    prompts = make_prompts(20, longest=8)
-    generate(models[kind], prompts, settings, device=CPU, token_budget=160)
-    longest = max(map(len, prompts)) + settings.max_new_tokens
-    assert max(seen) * min(map(len, prompts)) <= 160
-    assert seen[0] <= 160 // longest
-    if kind == "llama":  # others have joined in before the batch was empty
-        assert len(seen) < 20 * 2 * settings.max_new_tokens / 8 * 1.5
+@pytest.mark.parametrize("kind", ["llama", "bart"])
+@pytest.mark.parametrize("way", ["sampling", "beams"])
+def test_a_batch_that_does_not_fit_into_memory_is_halved(
+    kind, way, models, monkeypatch
+):
+    prompts, settings = make_prompts(7), WAYS[way]
+    expected = generate(models[kind], prompts, settings, device=CPU)
+    most, sizes = 7, []
+    own = models[kind].forward
 
+    def run(*args, **inputs):
+        ids = inputs.get("input_ids", inputs.get("decoder_input_ids"))
+        size = len(ids)
+        if size > most:
+            raise torch.OutOfMemoryError
+        sizes.append(size)
+        return own(*args, **inputs)
 
-def test_what_is_padding_in_all_rows_is_let_go(models, monkeypatch):
-    widths = []
-    step = decoding.Decoder.step
-
-    def record(decoder):
-        widths.append(decoder._past.cache.get_seq_length())
-        return step(decoder)
-
-    monkeypatch.setattr(decoding.Decoder, "step", record)
-    generate(models["llama"], make_prompts(40), GREEDY, device=CPU, token_budget=100)
-    assert max(widths) <= 14 + GREEDY.max_new_tokens
+    monkeypatch.setattr(models[kind], "forward", functools.wraps(own)(run))
+    assert generate(models[kind], prompts, settings, device=CPU) == expected
+    assert 1 < max(sizes) <= most
+    most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        generate(models[kind], prompts, settings, device=CPU)
 
 
 def test_nothing_is_held_on_to(models):
     prompts = make_prompts(3)
     generate(models["llama"], prompts, GREEDY, device=CPU)
     gc.collect()
-    assert not any(type(o) is decoding.Decoder for o in gc.get_objects())
+    assert not any(type(o) is Row for o in gc.get_objects())
 
 
 # Streaming
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "mistral", "bloom", "bart", "t5"])
+@pytest.mark.parametrize("kind", DECODERS + PAIRS)
 @pytest.mark.parametrize("do_sample", [False, True])
 def test_a_stream_brings_the_same_ids(kind, do_sample, models):
     prompt = make_prompts()[0]
@@ -345,9 +361,58 @@ def test_a_stream_of_several_is_refused_at_once(options, models):
         stream(models["llama"], np.array([5]), replace(GREEDY, **options), device=CPU)
 
 
-def test_what_cannot_be_streamed(models):
-    with pytest.raises(ValueError, match="MambaForCausalLM has no key-value cache"):
-        stream(models["mamba"], np.array([5]), GREEDY, device=CPU)
+def test_a_stream_runs_from_its_first_token_until_it_is_closed(models):
+    prompt = make_prompts()[0]
+    seen = []
+
+    def slow(ids):
+        seen.append(ids[-1])
+        time.sleep(0.01)
+        return False
+
+    threads = threading.active_count()
+    long = replace(GREEDY, eos_ids=(), max_new_tokens=400)
+    ids = stream(models["llama"], prompt, long, device=CPU, stop=slow)
+    assert threading.active_count() == threads
+    assert [next(ids) for _ in range(3)] == seen[:3]
+    ids.close()
+    assert threading.active_count() == threads
+    assert len(seen) < 50
+
+
+def test_errors_are_raised_where_the_stream_is_read(models):
+    def interrupt(ids):
+        if len(ids) == 2:
+            raise KeyboardInterrupt
+        return False
+
+    prompt = make_prompts()[0]
+    ids = stream(models["llama"], prompt, GREEDY, device=CPU, stop=interrupt)
+    next(ids)
+    next(ids)
+    with pytest.raises(KeyboardInterrupt):
+        next(ids)
+    assert list(ids) == []
+
+
+def test_a_program_may_end_before_its_stream(tmp_path):
+    """The interpreter waits for the thread, which notices."""
+    program = """
+import sys, numpy as np, torch
+sys.path.insert(0, {helpers!r})
+from generation_models import make_generative
+from sktransformers._inference import generate
+from sktransformers._inference.sampling import GenerationSettings
+
+settings = GenerationSettings(max_new_tokens=10**6)
+ids = generate.stream(
+    make_generative("llama"), np.array([5]), settings, device=torch.device("cpu")
+)
+next(ids)
+"""
+    helpers = str(Path(generation_models.__file__).parent)
+    command = [sys.executable, "-c", program.format(helpers=helpers)]
+    subprocess.run(command, check=True, timeout=100)
 
 
 # Random numbers
@@ -381,7 +446,7 @@ def draw(scores, n, settings):
 def test_draws_follow_the_probabilities(shape):
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(12, generator=generator) * (2 if shape == "peaked" else 0.1)
-    settings = replace(GREEDY, do_sample=True, eos_ids=(), pad_id=99)
+    settings = replace(GREEDY, do_sample=True, eos_ids=(), suppressed_ids=())
     n = 20_000
     shares = np.bincount(draw(scores, n, settings), minlength=12) / n
     expected = scores.softmax(dim=0).numpy()
@@ -392,7 +457,7 @@ def test_what_is_next_to_impossible_is_not_drawn():
     """A random number that was rounded to 0 would make any token win."""
     scores = torch.full((20_000,), -30.0)
     scores[7] = 0.0
-    settings = replace(GREEDY, do_sample=True, eos_ids=(), pad_id=N_TOKENS)
+    settings = replace(GREEDY, do_sample=True, eos_ids=(), suppressed_ids=())
     assert set(draw(scores, 200, settings)) == {7}
 
 
@@ -400,7 +465,7 @@ def test_steps_rows_and_samples_draw_independently():
     keys = [draw_key(s, i, j) for s in (0, 1) for i in range(9) for j in range(9)]
     assert len(set(keys)) == len(keys)
     scores = torch.zeros(len(keys), 200)
-    settings = replace(GREEDY, do_sample=True, eos_ids=(), pad_id=999)
+    settings = replace(GREEDY, do_sample=True, eos_ids=(), suppressed_ids=())
     rows = [Row(0, [5], 99, key) for key in keys]
     drawn = []
     for _ in range(60):
@@ -445,7 +510,7 @@ def test_what_may_be_drawn_is_what_transformers_leaves(top_k, top_p, min_p):
 def test_looking_back_is_as_in_transformers(size, penalty):
     rng = np.random.default_rng(0)
     settings = replace(
-        GREEDY, no_repeat_ngram_size=size, repetition_penalty=penalty, pad_id=EOS
+        GREEDY, no_repeat_ngram_size=size, repetition_penalty=penalty, suppressed_ids=()
     )
     for _ in range(40):
         past = rng.integers(4, 9, size=rng.integers(1, 9))
@@ -462,12 +527,12 @@ def test_looking_back_is_as_in_transformers(size, penalty):
         assert torch.equal(scores, before)
 
 
-def test_padding_is_never_chosen_unless_it_ends_the_row():
+def test_what_is_suppressed_is_never_chosen():
     scores = torch.zeros(1, N_TOKENS)
     scores[0, PAD] = 9.0
     row = Row(0, [5], 9)
     assert choose(scores, [row], GREEDY) != [PAD]
-    assert choose(scores, [row], replace(GREEDY, eos_ids=(PAD,))) == [PAD]
+    assert choose(scores, [row], replace(GREEDY, suppressed_ids=())) == [PAD]
 
 
 # What is refused
@@ -515,16 +580,3 @@ def test_an_interrupt_propagates(models):
     with pytest.raises(KeyboardInterrupt):
         generate(models["llama"], make_prompts(3), GREEDY, device=CPU, stop=interrupt)
     assert not torch.is_inference_mode_enabled()
-
-
-def test_what_is_cut_into_batches_for_beams(models):
-    prompts = make_prompts(20)
-    settings = replace(GREEDY, num_beams=4)
-    for kind, looks_back in [("llama", False), ("llama", True), ("bloom", False)]:
-        own = replace(settings, repetition_penalty=1.5 if looks_back else 1.0)
-        batches = list(generation._batches(models[kind], prompts, own, 400))
-        assert sorted(i for batch in batches for i in batch) == list(range(20))
-        for batch in batches:
-            lengths = {len(prompts[i]) for i in batch}
-            assert len(batch) * 4 * (max(lengths) + 12) <= 400 or len(batch) == 1
-            assert len(lengths) == 1 or (kind == "llama" and not looks_back)
