@@ -341,8 +341,8 @@ class SpecialTokens:
         pad_id = tokenizer.pad_token_id
         if pad_id is None:
             # It is masked, but some heads take the last other token for the end.
-            ids = (eos, tokenizer.bos_token_id, tokenizer.unk_token_id)
-            pad_id = next((i for i in ids if i not in (None, *suffix[-1:])), 0)
+            others = (eos, tokenizer.bos_token_id, tokenizer.unk_token_id)
+            pad_id = next((i for i in others if i not in (None, *suffix[-1:])), 0)
         return cls(
             prefix=ids[:start],
             separator=separator,
