@@ -15,11 +15,12 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # The parts of the package, each with the parts below it, which it may import.
 # Within a part, imports are free.
-BASICS = {"_compat", "_json", "_version", "_warnings", "exceptions"}
+BASICS = {"_compat", "_files", "_json", "_version", "_warnings", "exceptions"}
 MAY_IMPORT = {
     "exceptions": set(),
     "_version": set(),
     "_warnings": set(),
+    "_files": set(),
     "_json": {"exceptions"},
     "_compat": {"exceptions"},
     "_text": BASICS,

@@ -1,11 +1,11 @@
 """Pre-trained models distributed as Python packages, located without importing them."""
 
 import functools
-import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._files import hash_file
 from ..exceptions import ModelFormatError
 
 
@@ -87,8 +87,7 @@ def find_embedded(name: str) -> Path | None:
 @functools.lru_cache
 def _check_weights(weights: Path, model: EmbeddedModel, _modified: int) -> None:
     """Verify the checksum, once per process and modification time of the file."""
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = hash_file(weights)
     if found != model.sha256:
         raise ModelFormatError(
             f"The weights in {weights} are damaged or were changed: their SHA-256 is "

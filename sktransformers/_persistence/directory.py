@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from .._files import sync
 from ..exceptions import ModelFormatError, ModelSaveError
 from .manifest import CARD, MANIFEST, files_in, listed
 
@@ -145,7 +146,7 @@ def _swap(draft: Path, target: Path) -> None:
         if old is not None:
             os.rename(old, target)
         raise
-    _sync(target.parent)
+    sync(target.parent)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -169,18 +170,8 @@ def _flush(draft: Path) -> None:
         for name in files:
             file = Path(folder, name)
             file.chmod(mode)
-            _sync(file)
-        _sync(Path(folder))
-
-
-def _sync(path: Path) -> None:
-    if sys.platform == "win32" and path.is_dir():
-        return  # directories cannot be opened on Windows
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            sync(file)
+        sync(Path(folder))
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 It detects damage, but not tampering: whoever can change a file can change it, too.
 """
 
-import hashlib
 import os
 import re
 import stat
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from .._files import hash_file
 from .._json import Schema, encode, read_json, write_json
 from ..exceptions import ModelFormatError
 
@@ -57,7 +57,7 @@ def write_manifest(folder: Path) -> None:
         if name == CARD:
             continue
         path = folder / name
-        files[name] = File(size=path.stat().st_size, sha256=_hash(path))
+        files[name] = File(size=path.stat().st_size, sha256=hash_file(path))
     write_json(folder / MANIFEST, encode(Manifest(format=1, files=files)))
 
 
@@ -196,16 +196,12 @@ def _check_file(path: Path, entry: File) -> None:
             f"{path} is damaged: it has {size} bytes, but {entry.size} according "
             f"to {MANIFEST}. Copy or download it again."
         )
-    if _hash(path) != entry.sha256:
+    try:
+        found = hash_file(path)
+    except OSError as error:
+        raise ModelFormatError(f"{path} cannot be read: {error}") from error
+    if found != entry.sha256:
         raise ModelFormatError(
             f"{path} is damaged or was changed: its SHA-256 hash differs from "
             f"{MANIFEST}. Copy or download it again."
         )
-
-
-def _hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelFormatError(f"{path} cannot be read: {error}") from error

@@ -1,14 +1,13 @@
 """Training checkpoints to resume an interrupted fit from.
 
-A checkpoint is a directory that is written atomically: its files are written under a
-temporary name, synced to disk, and the directory is then renamed. No pickle is used.
+A checkpoint is a safetensors file, with all but the tensors as JSON in its metadata. It
+is written under a temporary name, flushed to disk, and renamed to a name that contains
+its hash.
 """
 
 import contextlib
-import hashlib
 import json
 import os
-import shutil
 import signal
 import threading
 import time
@@ -18,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from .._files import hash_file, sync
 from .._warnings import warn
 from ..exceptions import CheckpointError, CheckpointWarning
 
-_TENSORS, _STATE = "tensors.safetensors", "state.json"
-_FORMAT = 1
 _MAX_CHECKPOINTS = 2
 _MIN_INTERVAL = 60.0  # seconds
 _MAX_TIME_FRACTION = 0.02  # share of the training time spent on writing
@@ -97,31 +95,29 @@ class TrainingCheckpoints:
             If the checkpoint cannot be written.
         """
         started = time.perf_counter()
-        target = self._folder / f"step-{step:09d}"
-        temporary = self._folder / f".{target.name}-{uuid.uuid4().hex}"
+        name = f"step-{step:09d}"
+        temporary = self._folder / f".{name}-{uuid.uuid4().hex}"
         try:
-            temporary.mkdir(parents=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             _write(temporary, {"identity": self._identity, "state": state})
-            shutil.rmtree(target, ignore_errors=True)  # a corrupted one
-            temporary.rename(target)
-            _fsync(self._folder)
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
+            target = self._folder / f"{name}.{hash_file(temporary)}.safetensors"
+            temporary.replace(target)
+            sync(self._folder)
+        except (OSError, SafetensorError) as error:
+            temporary.unlink(missing_ok=True)
             raise CheckpointError(
-                f"Could not write the checkpoint {target}: {error}. Earlier "
-                "checkpoints are unchanged."
+                f"Could not write the checkpoint {self._folder / name}: {error}. "
+                "Earlier checkpoints are unchanged."
             ) from error
         for path in self._finished()[:-_MAX_CHECKPOINTS]:
-            shutil.rmtree(path, ignore_errors=True)
+            path.unlink(missing_ok=True)
         self._last_time = time.perf_counter()
         self._last_duration = self._last_time - started
 
     def clear(self) -> None:
         """Remove all checkpoints, including partially written ones."""
-        for path in self._folder.glob(".step-*"):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in self._finished():
-            shutil.rmtree(path, ignore_errors=True)
+        for path in [*self._folder.glob(".step-*"), *self._finished()]:
+            path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # the directory is not empty
             self._folder.rmdir()
 
@@ -149,35 +145,23 @@ class TrainingCheckpoints:
             signal.raise_signal(signal.SIGTERM)
 
     def _finished(self) -> list[Path]:
-        """Return the directories of complete checkpoints, oldest first."""
-        return sorted(path for path in self._folder.glob("step-*") if path.is_dir())
+        """Return the files of complete checkpoints, oldest first."""
+        return sorted(self._folder.glob("step-*.safetensors"))
 
 
-def _write(folder: Path, content: Any) -> None:
+def _write(path: Path, content: Any) -> None:
     tensors: dict[str, torch.Tensor] = {}
-    plain = _pack(content, tensors)
-    save_file(tensors, folder / _TENSORS)
-    _fsync(folder / _TENSORS)
-    body = json.dumps(
-        {"format": _FORMAT, "tensors": _hash(folder / _TENSORS), "content": plain}
-    )
-    with (folder / _STATE).open("x", encoding="utf-8") as file:
-        file.write(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
-        file.flush()
-        os.fsync(file.fileno())
-    _fsync(folder)
+    plain = json.dumps(_pack(content, tensors))
+    save_file(tensors, path, metadata={"content": plain})
+    sync(path)
 
 
-def _read(folder: Path) -> Any:
-    digest, _, body = (folder / _STATE).read_text("utf-8").partition("\n")
-    if hashlib.sha256(body.encode()).hexdigest() != digest:
-        raise ValueError(f"the checksum of {_STATE} does not match")
-    saved = json.loads(body)
-    if saved["format"] != _FORMAT:
-        raise ValueError(f"its format version is {saved['format']}, not {_FORMAT}")
-    if _hash(folder / _TENSORS) != saved["tensors"]:
-        raise ValueError(f"the checksum of {_TENSORS} does not match")
-    return _unpack(saved["content"], load_file(folder / _TENSORS))
+def _read(path: Path) -> Any:
+    if hash_file(path) != path.name.split(".")[1]:
+        raise ValueError("its content does not match the hash in its name")
+    with safe_open(path, "pt") as file:
+        content = json.loads(file.metadata()["content"])
+    return _unpack(content, load_file(path))
 
 
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
@@ -200,19 +184,3 @@ def _unpack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if "tensor" in value:
         return tensors[value["tensor"]]
     return {key: _unpack(item, tensors) for key, item in value["items"]}
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    """Sync a file or directory to disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows cannot open directories
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

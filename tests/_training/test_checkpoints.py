@@ -108,10 +108,14 @@ def test_a_fit_that_ends_leaves_nothing(watched, sentences, tmp_path):
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["note.txt"]
 
 
+def steps_in(folder):
+    """Return the checkpoints in a folder without their hashes."""
+    return sorted(path.name.split(".")[0] for path in folder.iterdir())
+
+
 def test_old_checkpoints_are_removed(watched, sentences, tmp_path):
     interrupt(watched, 9, *sentences)
-    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
-    assert names == ["step-000000007", "step-000000008"]
+    assert steps_in(tmp_path / "checkpoints") == ["step-000000007", "step-000000008"]
 
 
 def test_nothing_is_written_without_a_directory(
@@ -165,15 +169,18 @@ def flip(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["state.json", "tensors.safetensors"])
-@pytest.mark.parametrize("damage", [pathlib.Path.unlink, cut, flip])
+def flip_name(path):
+    path.rename(path.with_name(path.name.replace("8.", "8.0")))
+
+
+@pytest.mark.parametrize("damage", [cut, flip, flip_name])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    damage, name, watched, sentences, tmp_path
+    damage, watched, sentences, tmp_path
 ):
     X, y = sentences
     expected = clone(watched).set_params(checkpoint_dir=None).fit(X, y)
     interrupt(watched, 9, X, y)
-    damage(tmp_path / "checkpoints" / "step-000000008" / name)
+    damage(*(tmp_path / "checkpoints").glob("step-000000008.*"))
     with pytest.warns(CheckpointWarning, match="step-000000008") as caught:
         watched.set_callbacks(counter := Killer(-1)).fit(X, y)
     assert len(caught) == 1
@@ -189,40 +196,37 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(
     expected = clone(watched).set_params(checkpoint_dir=None).fit(X, y)
     write = module.save_file
 
-    def full(tensors, path):
-        write(tensors, path)
+    def full(tensors, path, **options):
+        write(tensors, path, **options)
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(module, "save_file", full)
     with pytest.raises(CheckpointError, match=r"step-000000004.*No space left"):
         clone(watched).fit(X, y)
     monkeypatch.undo()
-    names = {p.name for p in (tmp_path / "checkpoints").iterdir()}
-    assert names == {"step-000000002", "step-000000003"}
+    assert steps_in(tmp_path / "checkpoints") == ["step-000000002", "step-000000003"]
     assert_equal_fits(clone(watched).fit(X, y), expected)
 
 
 def test_what_is_written_is_flushed_before_it_appears(tmp_path, monkeypatch):
     events = []
-    fsync, rename = os.fsync, pathlib.Path.rename
+    fsync, replace = os.fsync, pathlib.Path.replace
 
     def note_fsync(descriptor):
         name = pathlib.Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
-        events.append(name if not name.startswith(".") else "new folder")
+        events.append(name if not name.startswith(".") else "new file")
         fsync(descriptor)
 
-    def note_rename(path, target):
+    def note_replace(path, target):
         events.append("rename")
-        return rename(path, target)
+        return replace(path, target)
 
     if not pathlib.Path("/proc/self/fd").exists():
         pytest.skip("reads /proc")
     monkeypatch.setattr(os, "fsync", note_fsync)
-    monkeypatch.setattr(pathlib.Path, "rename", note_rename)
+    monkeypatch.setattr(pathlib.Path, "replace", note_replace)
     TrainingCheckpoints(tmp_path / "parent", "fit").save(1, {"a": torch.ones(2)})
-    assert events == [
-        *("tensors.safetensors", "state.json", "new folder", "rename", "parent")
-    ]
+    assert events == ["new file", "rename", "parent"]
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path):
@@ -287,7 +291,7 @@ def test_sigterm_writes_a_last_checkpoint(tiny_model, tmp_path, n_threads):
         check=False,
     )
     assert ended.returncode == -signal.SIGTERM, ended.stderr
-    assert [path.name for path in folder.iterdir()] == ["step-000000006"]
+    assert steps_in(folder) == ["step-000000006"]
     X, y = make_sentences(64)
     classifier = TransformerClassifier(
         tiny_model,
