@@ -57,7 +57,7 @@ class Task(ABC):
     estimator: ClassVar[str]
     head: ClassVar[str | None] = "SequenceClassification"
     pipeline_tag: ClassVar[str] = "text-classification"
-    problem_type: ClassVar[str | None] = None
+    problem_type: str | None = None
     predicts_words: ClassVar[bool] = False
     has_units: ClassVar[bool] = False
 

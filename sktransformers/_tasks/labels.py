@@ -2,7 +2,7 @@
 
 import re
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy import sparse
@@ -36,13 +36,15 @@ class LabelTask(Task):
 
     kind = "labels"
     estimator = "TransformerClassifier"
-    problem_type: ClassVar[str | None] = "single_label_classification"
+    problem_type: str | None = "single_label_classification"
 
     def __init__(self, classes: np.ndarray) -> None:
         if len(set(classes.tolist())) < max(1, len(classes)):
             raise ValueError("classes must be unique and not empty.")
         self.classes = classes
         self.n_outputs = len(classes)
+        if self.n_outputs == 1:  # transformers rejects it for one output
+            self.problem_type = None
         # A penalty of 2 for two classes is C=1 in scikit-learn. An overconfident
         # initialization leaves vanishing gradients, but many classes need larger
         # weights. Chosen empirically, see docs/defaults.md.

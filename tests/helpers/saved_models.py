@@ -55,7 +55,8 @@ def save_head(directory, task, labels, **options):
     save_tiny_model(directory)
     auto = getattr(transformers, f"AutoModelFor{task}")
     names = dict(enumerate(labels))
-    with quiet():
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(0)
         config = transformers.AutoConfig.from_pretrained(
             directory, id2label=names, label2id={n: i for i, n in names.items()}
         )
