@@ -1,7 +1,7 @@
 """Write the model card, which contains no training texts."""
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from huggingface_hub import ModelCardData
@@ -12,6 +12,7 @@ from .._json import encode
 from .state import State
 
 _MAX_CLASSES = 30
+_PATHS = {"model", "checkpoint_dir", "memory"}
 _INTRODUCTION = (
     "Trained with sktransformers (`pip install sktransformers-text`): Hugging Face "
     "transformers as scikit-learn estimators."
@@ -52,17 +53,17 @@ def write_card(path: Path, estimator: Any, state: State) -> None:
         _table(_describe_training(state)),
         *_describe_epochs(estimator.history_),
         "## Parameters",
-        _table({k: json.dumps(encode(v)) for k, v in state.parameters.items()}),
+        _table(_describe_parameters(state.parameters)),
         "## Versions",
         _table(state.versions),
     ]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
 
 
-def _is_hub_id(name: str) -> bool:
+def _is_hub_id(name: Any) -> bool:
     """Whether a name is a Hub id rather than a local path."""
     try:
-        validate_repo_id(name)
+        validate_repo_id(str(name))
     except HFValidationError:
         return False
     return not Path(name).expanduser().exists()
@@ -84,6 +85,16 @@ def _describe_training(state: State) -> dict[str, Any]:
         rows["class names"] = shown + ", ..." * (len(values) > _MAX_CLASSES)
     rows["base model revision"] = state.fitted._checkpoint_name[1]
     return {key: value for key, value in rows.items() if value is not None}
+
+
+def _describe_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters as JSON; of local paths, only the last part."""
+    shown = dict(parameters)
+    for name in _PATHS & shown.keys():
+        value = shown[name]
+        if value is not None and not (name == "model" and _is_hub_id(value)):
+            shown[name] = PurePath(value).name
+    return {name: json.dumps(encode(value)) for name, value in shown.items()}
 
 
 def _describe_epochs(history: list[dict[str, Any]]) -> list[str]:

@@ -1,5 +1,7 @@
 """Tests of the model card."""
 
+from pathlib import Path
+
 import huggingface_hub
 import torch
 from saved_models import PARAMS, X, Y, read_again
@@ -31,6 +33,23 @@ def test_the_card_says_what_was_done_and_nothing_of_the_texts(tiny_model, tmp_pa
         f"| torch | `{torch.__version__}` |",
     ):
         assert expected in card.text
+
+
+def test_a_card_has_no_paths_of_this_machine(tiny_model, tmp_path):
+    classifier = TransformerClassifier(
+        Path(tiny_model),
+        checkpoint_dir=tmp_path / "deep" / "interrupted",
+        memory=str(tmp_path / "deep" / "cache"),
+        trainable="head",
+        device="cpu",
+    ).fit(X, Y)
+    classifier.save_pretrained(tmp_path / "saved")
+    card = (tmp_path / "saved" / "README.md").read_text("utf-8")
+    assert str(tmp_path.parent) not in card
+    assert str(Path(tiny_model).parent) not in card
+    assert f'| model | `"{Path(tiny_model).name}"` |' in card
+    assert '| checkpoint_dir | `"interrupted"` |' in card
+    assert '| memory | `"cache"` |' in card
 
 
 def test_a_card_names_a_base_from_the_hub(saved, tmp_path):

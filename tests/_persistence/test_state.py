@@ -176,6 +176,7 @@ def test_every_key_is_needed_and_no_other_allowed(folder):
         (("fitted", "_n_columns"), None),
         (("fitted", "history_"), [{"epoch": "one"}]),
         (("languages",), {"chat_template": "x"}),
+        (("languages",), {"src_lang": "de"}),
         (("task", "kind"), "texts"),
         (("task", "classes", "__type__"), "V8"),
         (("task", "classes", "__type__"), "|O8"),
