@@ -44,7 +44,7 @@ from .batches import EpochSampler
 from .callbacks import FitMonitor
 from .head_init import init_head
 from .loop import BestWeights, Progress, Trainer, train
-from .optimizer import make_optimizer, make_schedule, restore_state
+from .optimizer import make_optimizer, make_schedule, moments_of, restore_moments
 from .resume import Resumption
 
 Model = PooledModel | ArchitectureModel | LanguageModel
@@ -85,7 +85,7 @@ class FitInputs:
     one_epoch : bool
         Whether to train one epoch at a constant learning rate (``partial_fit``).
     optimizer_state : dict or None
-        State of the optimizer to continue from.
+        State of the optimizer to continue from, by parameter name.
     resumption : Resumption or None
         Training checkpoints to resume from and to write.
     """
@@ -162,7 +162,7 @@ def fit_model(inputs: FitInputs, callback_data: dict[str, Any]) -> dict[str, Any
         estimator=estimator, reconstruction_attributes=fitted, **callback_data
     )
     if inputs.one_epoch:
-        fitted["_optimizer_state"] = trainer.optimizer.state_dict()
+        fitted["_optimizer_state"] = moments_of(trainer.optimizer, model)
     return fitted
 
 
@@ -403,7 +403,7 @@ def _make_trainer(
         weight_decay=params.weight_decay,
     )
     if inputs.optimizer_state is not None:
-        restore_state(optimizer, inputs.optimizer_state)
+        restore_moments(optimizer, model, inputs.optimizer_state)
     schedule = make_schedule(
         optimizer,
         "constant" if inputs.one_epoch else params.lr_scheduler_type,

@@ -60,23 +60,49 @@ def _split_by_decay(
     return [(matrices, weight_decay), (vectors, 0.0)]
 
 
-def restore_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def moments_of(
+    optimizer: torch.optim.Optimizer, model: nn.Module
+) -> dict[str, dict[str, Any]]:
+    """Return the state of an optimizer by parameter name.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Optimizer of parameters of the model.
+    model : nn.Module
+        Model with the parameters.
+
+    Returns
+    -------
+    dict of str to dict
+        Step and moments of each parameter that was trained.
+    """
+    named = model.named_parameters()
+    return {name: optimizer.state[p] for name, p in named if p in optimizer.state}
+
+
+def restore_moments(
+    optimizer: torch.optim.Optimizer, model: nn.Module, moments: dict[str, Any]
+) -> None:
     """Load the moments of an earlier optimizer but keep the current learning rates.
 
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-        Modified in place. Left unchanged if its parameter groups differ in size from
-        those of ``state``.
-    state : dict
-        ``state_dict()`` of the earlier optimizer. Not modified.
+        Modified in place. Parameters that were not trained before start without
+        moments.
+    model : nn.Module
+        Model with the parameters.
+    moments : dict
+        Result of :func:`moments_of` for the earlier optimizer. Not modified.
     """
+    names = {id(p): name for name, p in model.named_parameters()}
+    ordered = [
+        names[id(p)] for group in optimizer.param_groups for p in group["params"]
+    ]
+    state = {i: moments[name] for i, name in enumerate(ordered) if name in moments}
     groups = optimizer.state_dict()["param_groups"]
-    if [len(g["params"]) for g in groups] == [
-        len(g["params"]) for g in state["param_groups"]
-    ]:
-        moments = copy.deepcopy(state["state"])
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": groups})
 
 
 def make_schedule(

@@ -4,7 +4,12 @@ import pytest
 import torch
 from toy_model import RATES, Toy
 
-from sktransformers._training.optimizer import make_optimizer, make_schedule
+from sktransformers._training.optimizer import (
+    make_optimizer,
+    make_schedule,
+    moments_of,
+    restore_moments,
+)
 
 
 def test_matrices_decay_and_biases_and_norms_do_not():
@@ -33,6 +38,33 @@ def test_frozen_parameters_are_not_optimized():
     optimizer = make_optimizer(model, model.head, weight_decay=0.1, **RATES)
     optimized = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(optimized) == sorted(id(p) for p in model.head.parameters())
+
+
+def test_moments_go_on_for_what_was_trained_before_and_start_for_the_rest():
+    def step(moments, *, trains_body):
+        model.body.requires_grad_(trains_body)
+        optimizer = make_optimizer(model, model.head, weight_decay=0.1, **RATES)
+        restore_moments(optimizer, model, moments)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        return moments_of(optimizer, model)
+
+    model = Toy()
+    first = step({}, trains_body=False)
+    assert {name: int(m["step"]) for name, m in first.items()} == {
+        "head.weight": 1,
+        "head.bias": 1,
+    }
+    second = step(first, trains_body=True)
+    assert int(first["head.weight"]["step"]) == 1
+    for name, parameter in model.named_parameters():
+        n_steps = 2 if name.startswith("head") else 1
+        assert int(second[name]["step"]) == n_steps
+        expected = torch.full_like(parameter, 1 - 0.9**n_steps)
+        torch.testing.assert_close(second[name]["exp_avg"], expected)
+    third = step(second, trains_body=False)
+    assert {int(m["step"]) for m in third.values()} == {3}
 
 
 @pytest.mark.parametrize(
