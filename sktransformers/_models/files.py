@@ -15,6 +15,8 @@ from .._compat import init_kwargs_of
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _TOKENIZERS_WITHOUT_FILES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 # Logging settings are global; the lock keeps threads from restoring each other's.
 _QUIET = threading.RLock()
@@ -33,6 +35,9 @@ def missing_part(folder: Path) -> str | None:
     {"configuration", "weights", "tokenizer"} or None
         The first missing part, or None if the checkpoint is complete.
     """
+    if is_adapter(folder):  # its base model has the rest
+        has_weights = any((folder / name).is_file() for name in ADAPTER_WEIGHTS)
+        return None if has_weights else "weights"
     if not (folder / "config.json").is_file():
         return "configuration"
     if not _has_weights(folder):
@@ -43,6 +48,12 @@ def missing_part(folder: Path) -> str | None:
     kind = json.loads(settings.read_text("utf-8")) if settings.is_file() else {}
     known = kind.get("tokenizer_class") in _TOKENIZERS_WITHOUT_FILES
     return None if known else "tokenizer"
+
+
+def is_adapter(folder: Path) -> bool:
+    """Return whether a directory holds an adapter without its base model."""
+    has_model = (folder / "config.json").is_file()
+    return not has_model and (folder / ADAPTER_CONFIG).is_file()
 
 
 def name_tokenizer(tokenizer: Any, folder: str, name: str) -> None:

@@ -15,7 +15,7 @@ from transformers import (
 from .._compat import model_class, read_gguf_once
 from .._text.prompt_format import SpecialTokenIds
 from ..exceptions import ModelFormatError
-from .files import name_model, quiet
+from .files import quiet
 from .gguf import gguf_options
 from .heads import is_decoder
 from .loading import PretrainedCheckpoint, attention_for
@@ -198,12 +198,11 @@ def _read(checkpoint: PretrainedCheckpoint, dtype: torch.dtype) -> Any:
             f"The weights of {checkpoint.name!r} cannot be read as "
             f"{auto_class.__name__}: {error}"
         ) from error
-    missing = report["missing_keys"]
+    missing = set(report["missing_keys"]) - checkpoint.finish(model)
     if missing:
         raise ModelFormatError(
             f"The checkpoint {checkpoint.name!r} lacks weights that are required for "
             f"generation, such as {min(missing)!r} ({len(missing)} in all). It was "
             "saved for another task or is incomplete."
         )
-    name_model(model, checkpoint.name)
     return model.eval()

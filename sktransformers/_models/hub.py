@@ -17,12 +17,12 @@ from huggingface_hub.errors import (
 
 from ..exceptions import ModelNotFoundError
 from .bundled import EMBEDDED
-from .files import missing_part, quiet
+from .files import ADAPTER_CONFIG, missing_part, quiet
 from .remote_code import lacks_code
 
 _SETTINGS = re.compile(r"[^/]+\.(json|txt|model|jinja|tiktoken)|\d+_\w+/config\.json")
-_SAFETENSORS = re.compile(r"model[^/]*\.safetensors")
-_PICKLED = re.compile(r"pytorch_model[^/]*\.bin")
+_SAFETENSORS = re.compile(r"(adapter_)?model[^/]*\.safetensors")
+_PICKLED = re.compile(r"(pytorch|adapter)_model[^/]*\.bin")
 _SECONDS_TO_CONNECT = 1.5
 
 
@@ -86,8 +86,11 @@ def _look_up(name: str, file: str, revision: str) -> object:
 
 
 def _find_cached(name: str, revision: str) -> Path | None:
-    found = _look_up(name, "config.json", revision)
-    return Path(found).parent if isinstance(found, str) else None
+    for file in ("config.json", ADAPTER_CONFIG):
+        found = _look_up(name, file, revision)
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
 
 
 def _is_reachable() -> bool:

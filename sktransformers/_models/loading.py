@@ -5,6 +5,7 @@ silenced.
 """
 
 import copy
+import dataclasses
 import functools
 import hashlib
 import json
@@ -32,8 +33,9 @@ from .._tasks.base import names_of_outputs
 from ..exceptions import HeadMismatchError, ModelFormatError, ModelNotFoundError
 from . import hub
 from .bundled import EMBEDDED, find_embedded
-from .files import missing_part, name_model, name_tokenizer, quiet
+from .files import is_adapter, missing_part, name_model, name_tokenizer, quiet
 from .gguf import gguf_options, name_special_tokens, require_reader
+from .peft_adapter import PeftAdapter
 from .remote_code import advice_on_code, brings_code, require_commit, require_own_code
 
 _ADVICE = {
@@ -67,6 +69,8 @@ class PretrainedCheckpoint:
         File name of the checkpoint, if it is a GGUF file.
     trust_remote_code : bool, default=False
         Whether to run Python code from the checkpoint.
+    adapter : PeftAdapter or None, default=None
+        LoRA adapter that is merged into the weights in the directory.
     """
 
     name: str
@@ -77,11 +81,29 @@ class PretrainedCheckpoint:
     identity: str = ""
     gguf_file: str | None = None
     trust_remote_code: bool = False
+    adapter: PeftAdapter | None = None
 
     def has_trained_head(self, head: str | None) -> bool:
         """Return whether it was saved with a head of this type (``Task.head``)."""
         architectures = self.config.architectures or [""]
         return head is not None and architectures[0].endswith(f"For{head}")
+
+    def finish(self, module: Any) -> set[str]:
+        """Merge the adapter, if any, into a loaded module, and name the module.
+
+        Parameters
+        ----------
+        module : PreTrainedModel
+            Modified in place.
+
+        Returns
+        -------
+        set of str
+            Names of the weights that come from the adapter.
+        """
+        given = set() if self.adapter is None else self.adapter.merge_into(module)
+        name_model(module, self.name)
+        return given
 
     @property
     def label_names(self) -> list[str]:
@@ -164,6 +186,10 @@ _WITH_HEAD = {
     "SequenceClassification": AutoModelForSequenceClassification,
     "TokenClassification": AutoModelForTokenClassification,
 }
+_WITH_HEAD_OF_TASK = {
+    "SEQ_CLS": AutoModelForSequenceClassification,
+    "TOKEN_CLS": AutoModelForTokenClassification,
+}
 
 
 def load_module(
@@ -173,6 +199,7 @@ def load_module(
     pooling: str,
     dtype: torch.dtype,
     head: str = "SequenceClassification",
+    is_complete: bool = False,
 ) -> nn.Module:
     """Load a checkpoint with its weights.
 
@@ -188,6 +215,8 @@ def load_module(
         Type of the head.
     dtype : torch.dtype
         Data type of the weights.
+    is_complete : bool, default=False
+        Whether the checkpoint has to have all weights, also those of the head.
 
     Returns
     -------
@@ -234,19 +263,28 @@ def load_module(
             f"The weights of {checkpoint.name!r} cannot be read as "
             f"{auto_class.__name__}: {error}"
         ) from error
-    _require_encoder_weights(checkpoint, module, report["missing_keys"])
+    given = checkpoint.finish(module)
+    missing = set(report["missing_keys"]) - given
+    if is_complete and missing:
+        raise ModelFormatError(
+            f"The checkpoint {checkpoint.name!r} is incomplete: weights are missing, "
+            f"such as {min(missing)!r} ({len(missing)} in all)."
+        )
+    _require_encoder_weights(checkpoint, module, missing)
     require_shapes(
         repr(checkpoint.name),
         # A head of another task is replaced by a new one.
         (
             entry
             for entry in report["mismatched_keys"]
-            if pooling != "head"
-            or checkpoint.has_trained_head(head)
-            or entry[0].startswith(module.base_model_prefix)
+            if entry[0] not in given
+            and (
+                pooling != "head"
+                or checkpoint.has_trained_head(head)
+                or entry[0].startswith(module.base_model_prefix)
+            )
         ),
     )
-    name_model(module, checkpoint.name)
     return module.eval()
 
 
@@ -289,9 +327,48 @@ def read_folder(
         raise ModelFormatError(
             f"The directory {name!r} is not a complete model: {_ADVICE[missing]}."
         )
+    if is_adapter(path):
+        return _read_adapter(name, path, trust_remote_code)
+    return _read(name, folder, _stamp(path), trust_remote_code=trust_remote_code)
+
+
+def _stamp(path: Path) -> tuple[tuple[str, int], ...]:
+    """Return the names and modification times of the files in a directory."""
     files = [f for f in (*path.glob("*"), *path.glob("*/config.json")) if f.exists()]
-    stamp = tuple(sorted((str(f), f.stat().st_mtime_ns) for f in files))
-    return _read(name, folder, stamp, trust_remote_code=trust_remote_code)
+    return tuple(sorted((str(f), f.stat().st_mtime_ns) for f in files))
+
+
+def _read_adapter(
+    name: str, path: Path, trust_remote_code: bool
+) -> PretrainedCheckpoint:
+    """Find the base model of an adapter, and return it with the adapter."""
+    adapter = PeftAdapter(path)
+    base_name = adapter.config.base_model_name_or_path
+    try:
+        base = find_checkpoint(base_name, adapter.config.revision, trust_remote_code)
+    except (ModelNotFoundError, ModelFormatError) as error:
+        raise type(error)(
+            f"The base model of the adapter {name!r} cannot be loaded: {error}"
+        ) from error
+    tokenizer = base.tokenizer
+    if (path / "tokenizer_config.json").is_file():
+        tokenizer = _read_tokenizer(
+            name,
+            str(path),
+            Path(base.folder),
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+        )
+    config = adapter.adapt_config(base.config, _WITH_HEAD_OF_TASK)
+    config.name_or_path = name
+    return dataclasses.replace(
+        base,
+        name=name,
+        config=config,
+        tokenizer=tokenizer,
+        identity=_hash(base.identity, _stamp(path)),
+        adapter=adapter,
+    )
 
 
 def _read_gguf(name: str, path: Path) -> PretrainedCheckpoint:
@@ -317,33 +394,24 @@ def _read(
     try:
         with quiet(), read_gguf_once(path):
             config = AutoConfig.from_pretrained(folder, **options)
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            tokenizer = _read_tokenizer(name, folder, Path(folder), **options)
         if gguf_file is not None:
             name_special_tokens(tokenizer, config)
         pooling = _trained_pooling(Path(folder))
-        lower_cases = _lower_cases(Path(folder))
     except Exception as error:  # transformers raises many exception types
         if not trust_remote_code and gguf_file is None and brings_code(Path(folder)):
             raise ModelFormatError(advice_on_code(name)) from error
         raise ModelFormatError(
             f"The configuration or tokenizer of {name!r} cannot be read: {error}"
         ) from error
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:  # may be saved with both enabled
-        backend.no_truncation()
-        backend.no_padding()
-        if lower_cases:
-            own = [] if backend.normalizer is None else [backend.normalizer]
-            backend.normalizer = Sequence([Lowercase(), *own])
     config.name_or_path = name
-    name_tokenizer(tokenizer, folder, name)
     return PretrainedCheckpoint(
         name,
         folder,
         config,
         tokenizer,
         pooling,
-        identity=hashlib.sha256(repr((folder, stamp)).encode()).hexdigest(),
+        identity=_hash(folder, stamp),
         gguf_file=gguf_file,
         trust_remote_code=trust_remote_code,
     )
@@ -360,6 +428,25 @@ def _require_numbered_labels(name: str, file: Path) -> None:
             f"id2label in config.json of {name!r} must be an object with the numbers "
             f"of the outputs as keys, such as {{'0': 'negative'}}. Got {labels}."
         )
+
+
+def _read_tokenizer(
+    name: str, folder: str, model_folder: Path, **options: Any
+) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # may be saved with both enabled
+        backend.no_truncation()
+        backend.no_padding()
+        if _lower_cases(model_folder):
+            own = [] if backend.normalizer is None else [backend.normalizer]
+            backend.normalizer = Sequence([Lowercase(), *own])
+    name_tokenizer(tokenizer, folder, name)
+    return tokenizer
+
+
+def _hash(*values: object) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()
 
 
 def _require_repo_id(name: str, folder: Path) -> None:

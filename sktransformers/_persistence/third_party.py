@@ -8,12 +8,11 @@ from .._inference.sampling import make_generation_settings
 from .._models.generative import find_special_ids, load_generative, require_generative
 from .._models.heads import ArchitectureModel, order_outputs, with_own_head
 from .._models.language_model import LanguageModel
-from .._models.loading import PretrainedCheckpoint, find_checkpoint
+from .._models.loading import PretrainedCheckpoint, find_checkpoint, load_module
 from .._tasks import TASKS, Task, TextTask, tasks_of
 from .._text.prompt_format import make_prompt_format
 from ..exceptions import ModelFormatError
 from .state import name_of
-from .weights import read_third_party_head
 
 _DEFAULT_NEW_TOKENS = 256
 
@@ -118,7 +117,14 @@ def _read_head(
     checkpoint: PretrainedCheckpoint, task: Task, order: list[int], dtype: Any
 ) -> ArchitectureModel:
     assert task.head is not None, "its checkpoint has a head"
-    module = read_third_party_head(checkpoint, task.head, dtype)
+    module = load_module(
+        checkpoint,
+        n_outputs=task.n_outputs,
+        pooling="head",
+        head=task.head,
+        dtype=dtype,
+        is_complete=True,
+    )
     model = with_own_head(module, checkpoint.tokenizer)
     if order != list(range(task.n_outputs)):
         order_outputs(model, order)

@@ -23,6 +23,7 @@ from transformers import (
 from .._compat import model_class
 from .._hardware.devices import weights_dtype
 from .._json import Schema, read_json, write_json
+from .._models.building import build_model
 from .._models.files import quiet
 from .._models.heads import ArchitectureModel, PooledModel, standardize_head
 from .._models.language_model import LanguageModel
@@ -76,6 +77,35 @@ def describe_model(model: Any) -> ModelDescription:
         pooling=model.pooling if model.has_new_head else None,
         dtype="float64" if model.encoder.dtype == torch.float64 else "float32",
     )
+
+
+def has_remote_code(estimator: Any) -> bool:
+    """Return whether the fitted model or tokenizer is custom code of its checkpoint."""
+    parts = estimator.model_.module, estimator.tokenizer_
+    return any(type(p).__module__.startswith("transformers_modules") for p in parts)
+
+
+def build_described(checkpoint: Any, model: ModelDescription, task: Task) -> Any:
+    """Build a model as in fit, before its own weights are restored.
+
+    Parameters
+    ----------
+    checkpoint : PretrainedCheckpoint
+        The checkpoint that the model was fitted from.
+    model : ModelDescription
+        Description from :func:`describe_model`.
+    task : Task
+        Task of the estimator.
+
+    Returns
+    -------
+    PooledModel, ArchitectureModel or LanguageModel
+        The model in evaluation mode, with the names of the labels.
+    """
+    dtype, pooling = weights_dtype(model.dtype), model.pooling or "head"
+    built = build_model(checkpoint, task, pooling=pooling, dtype=dtype)
+    built.name_labels(task.label_names())
+    return built
 
 
 def check_description(model: ModelDescription, task: Task, where: object) -> None:
@@ -320,7 +350,6 @@ def read_module(
     *,
     may_be_missing: Any = None,
     may_be_unexpected: Any = None,
-    only_safetensors: bool = True,
 ) -> Any:
     """Read a complete checkpoint, without executing custom code.
 
@@ -337,9 +366,6 @@ def read_module(
     may_be_missing, may_be_unexpected : callable or None
         Takes the name of a weight and returns whether it may be missing from, or be
         unexpected in, the checkpoint.
-    only_safetensors : bool, default=True
-        Whether to reject weights in PyTorch's pickle format, from which torch reads
-        only tensors (``weights_only``).
 
     Returns
     -------
@@ -360,7 +386,7 @@ def read_module(
                 dtype=dtype,
                 attn_implementation=attention_for(auto_class, config),
                 trust_remote_code=False,
-                use_safetensors=True if only_safetensors else None,
+                use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
@@ -474,35 +500,3 @@ def require_pooling(folder: Path, model: Any) -> None:
             raise ModelFormatError(
                 f"{folder / name} is inconsistent with pooling={model.pooling!r}."
             )
-
-
-def read_third_party_head(checkpoint: Any, head: str, dtype: torch.dtype) -> Any:
-    """Read a checkpoint of another library with its trained head.
-
-    Parameters
-    ----------
-    checkpoint : PretrainedCheckpoint
-        Checkpoint with this head.
-    head : str
-        Kind of the head, such as "SequenceClassification".
-    dtype : torch.dtype
-        Data type of the weights.
-
-    Returns
-    -------
-    PreTrainedModel
-        The model in evaluation mode.
-
-    Raises
-    ------
-    ModelFormatError
-        If a weight is missing.
-    """
-    return read_module(
-        Path(checkpoint.folder),
-        checkpoint.config,
-        _WITH_HEAD[head],
-        dtype,
-        may_be_unexpected=bool,  # for all names
-        only_safetensors=False,
-    )

@@ -57,6 +57,14 @@ def test_peft_reads_the_adapter(kind, saved):
             assert_close(found[name], expected[name])
 
 
+@pytest.mark.parametrize("kind", ["adapter", "adapter-head"])
+def test_a_saved_adapter_is_a_model_to_start_from(kind, saved):
+    estimator, folder = saved(kind)
+    params = {"pooling": estimator.pooling, "trainable": "head", "device": "cpu"}
+    other = type(estimator)(folder, **params).fit(X, Y)
+    assert_close(other.transform(X), estimator.transform(X))
+
+
 def test_an_adapter_refuses_another_base(tmp_path):
     base = save_tiny_model(tmp_path / "base")
     classifier = TransformerClassifier(base, **PARAMS, lora_rank=2).fit(X, Y)
