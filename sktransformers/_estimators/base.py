@@ -28,7 +28,6 @@ from .._training.callbacks import progress_bar
 from .._warnings import warn
 from ..exceptions import (
     DroppedTextWarning,
-    HeadMismatchError,
     TextValueError,
     TruncationWarning,
 )
@@ -144,7 +143,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             "_length_limit": limit,
             "_n_texts": len(texts),
             "_task": task,
-            "_adapter": adapter_settings(self),
+            "_adapter": adapter_settings(self, warm_start=warm_start),
             "_checkpoint_name": self._checkpoint_name if warm_start else location,
             **self._attributes_of(texts),
         }
@@ -193,26 +192,10 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _build(self, checkpoint: Any, task: Task, dtype: Any) -> Any:
         """Load the model to fine-tune."""
-        from .._models.heads import build, standardize_head
+        from .._models.building import build_model
 
-        model = build(
-            checkpoint,
-            n_outputs=task.n_outputs,
-            pooling=self._pooling_of(checkpoint, task),
-            head=task.head or "",
-            dtype=dtype,
-        )
-        if task.units is not None and not model.has_new_head:
-            if checkpoint.has_trained_head(task.head):
-                if task.from_config(checkpoint.config) is None:
-                    raise HeadMismatchError(
-                        f"The trained head of {checkpoint.name!r} gives labels, not "
-                        "numbers. Pass pooling='mean' (or 'cls', 'last') to put a new "
-                        "head in its place."
-                    )
-                standardize_head(model.head, *task.units)
-            model.module.config.problem_type = task.problem_type
-        return model
+        pooling = self._pooling_of(checkpoint, task)
+        return build_model(checkpoint, task, pooling=pooling, dtype=dtype)
 
     def _make_rng(self) -> np.random.Generator:
         return make_rng(self.random_state)
@@ -295,7 +278,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _pooling_of(self, checkpoint: Any, task: Task) -> str:
         """Return the pooling method."""
-        return self.pooling
+        return getattr(self, "pooling", "auto")
 
     def _check_texts(self, X: Any) -> Any:
         """Validate X and compare its columns with those seen during fit."""

@@ -696,12 +696,6 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
             )
         return prompt_format.make_plain_data(sources, weights, max_length)
 
-    def _build(self, checkpoint: Any, task: Any, dtype: Any) -> Any:
-        from .._models.generative import load_generative
-        from .._models.language_model import LanguageModel
-
-        return LanguageModel(load_generative(checkpoint, dtype)).eval()
-
     def _settings(self, n: int) -> Any:
         """Make the generation settings for n texts per source."""
         from .._inference.sampling import make_generation_settings

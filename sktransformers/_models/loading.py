@@ -37,6 +37,7 @@ from .files import is_adapter, missing_part, name_model, name_tokenizer, quiet
 from .gguf import gguf_options, name_special_tokens, require_reader
 from .peft_adapter import PeftAdapter
 from .remote_code import advice_on_code, brings_code, require_commit, require_own_code
+from .sentence_transformers import lower_cases, trained_pooling
 
 _ADVICE = {
     "configuration": "it has no config.json. Pass the directory of a saved model",
@@ -397,7 +398,7 @@ def _read(
             tokenizer = _read_tokenizer(name, folder, Path(folder), **options)
         if gguf_file is not None:
             name_special_tokens(tokenizer, config)
-        pooling = _trained_pooling(Path(folder))
+        pooling = trained_pooling(Path(folder))
     except Exception as error:  # transformers raises many exception types
         if not trust_remote_code and gguf_file is None and brings_code(Path(folder)):
             raise ModelFormatError(advice_on_code(name)) from error
@@ -430,15 +431,13 @@ def _require_numbered_labels(name: str, file: Path) -> None:
         )
 
 
-def _read_tokenizer(
-    name: str, folder: str, model_folder: Path, **options: Any
-) -> Any:
+def _read_tokenizer(name: str, folder: str, model_folder: Path, **options: Any) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:  # may be saved with both enabled
         backend.no_truncation()
         backend.no_padding()
-        if _lower_cases(model_folder):
+        if lower_cases(model_folder):
             own = [] if backend.normalizer is None else [backend.normalizer]
             backend.normalizer = Sequence([Lowercase(), *own])
     name_tokenizer(tokenizer, folder, name)
@@ -462,36 +461,6 @@ def _require_repo_id(name: str, folder: Path) -> None:
             f"model={name!r}: there is no such directory. Check the path, relative to "
             f"{Path.cwd()}."
         ) from error
-
-
-def _trained_pooling(folder: Path) -> str | None:
-    """Return the pooling of a sentence-transformers model, or None."""
-    modules = folder / "modules.json"
-    for module in json.loads(modules.read_text("utf-8")) if modules.is_file() else ():
-        if str(module.get("type", "")).endswith("Pooling"):
-            settings = folder / module["path"] / "config.json"
-            return _pooling_of(json.loads(settings.read_text("utf-8")))
-    return None
-
-
-def _lower_cases(folder: Path) -> bool:
-    """Return whether sentence-transformers lower-cases the texts of a model."""
-    file = folder / "sentence_bert_config.json"
-    settings = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    return bool(settings.get("do_lower_case"))
-
-
-def _pooling_of(settings: dict[str, Any]) -> str | None:
-    names = {
-        "mean": "pooling_mode_mean_tokens",
-        "cls": "pooling_mode_cls_token",
-        "last": "pooling_mode_lasttoken",
-    }
-    chosen = [name for name, key in names.items() if settings.get(key)]
-    mode = settings.get("pooling_mode")
-    if not chosen and isinstance(mode, str):
-        chosen = [{"lasttoken": "last"}.get(mode, mode)]
-    return chosen[0] if len(chosen) == 1 and chosen[0] in names else None
 
 
 def attention_for(auto_class: Any, config: Any) -> str:

@@ -24,13 +24,10 @@ class OwnWeights:
         Weights that differ from the checkpoint.
     fingerprint : str
         Hash of the weights that do not differ.
-    dtype : torch.dtype
-        Data type of the weights.
     """
 
     tensors: dict[str, torch.Tensor]
     fingerprint: str
-    dtype: torch.dtype
 
 
 def own_weights(model: Any, base: Any) -> OwnWeights:
@@ -54,9 +51,7 @@ def own_weights(model: Any, base: Any) -> OwnWeights:
         for name, tensor in model.state_dict().items()
         if not _is_equal(tensor, known.get(name))
     }
-    return OwnWeights(
-        tensors, _fingerprint(base, tensors), next(base.parameters()).dtype
-    )
+    return OwnWeights(tensors, _fingerprint(base, tensors))
 
 
 def restore_weights(base: Any, own: OwnWeights, tokenizer: Any) -> None:

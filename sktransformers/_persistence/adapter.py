@@ -7,11 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from .._hardware.devices import weights_dtype
 from .._json import write_json
-from .._models.generative import load_generative
-from .._models.heads import build
-from .._models.language_model import LanguageModel
 from .._models.lora import (
     AdapterState,
     adapter_state,
@@ -23,7 +19,13 @@ from .._models.lora import (
 from .._tasks import Task
 from ..exceptions import ModelFormatError
 from .state import Adapter
-from .weights import HEAD, ModelDescription, read_tensors, write_tensors
+from .weights import (
+    HEAD,
+    ModelDescription,
+    build_described,
+    read_tensors,
+    write_tensors,
+)
 
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -114,18 +116,7 @@ def read_adapter(
             f"{folder}: the adapter was trained with another tokenizer than "
             f"{checkpoint.name!r} has now. Provide the same version of the model."
         )
-    model: Any
-    dtype = weights_dtype(description.dtype)
-    if description.kind == "language":
-        model = LanguageModel(load_generative(checkpoint, dtype))
-    else:
-        model = build(
-            checkpoint,
-            n_outputs=task.n_outputs,
-            pooling=description.pooling or "head",
-            dtype=dtype,
-            head=task.head or "",
-        )
+    model = build_described(checkpoint, description, task)
     tensors = {
         _name_from_peft(n, model): t for n, t in read_tensors(folder / ADAPTER).items()
     }

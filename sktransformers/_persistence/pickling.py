@@ -4,18 +4,43 @@ Also validates the LoRA parameters.
 """
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 from ..exceptions import ModelFormatError, ModelNotFoundError
 
 
-def adapter_settings(estimator: Any) -> Any:
+@dataclass(frozen=True)
+class PickledModel:
+    """A model without the weights of its checkpoint.
+
+    It describes how the model was built in fit, as the parameters of the estimator may
+    have changed since.
+
+    Attributes
+    ----------
+    description : ModelDescription
+        Description of the model.
+    has_remote_code : bool
+        Whether the model runs custom code, which was trusted in fit.
+    weights : AdapterState or OwnWeights
+        Weights that differ from the checkpoint.
+    """
+
+    description: Any
+    has_remote_code: bool
+    weights: Any
+
+
+def adapter_settings(estimator: Any, *, warm_start: bool = False) -> Any:
     """Make the adapter settings from the LoRA parameters of an estimator.
 
     Parameters
     ----------
     estimator : estimator
         Not changed.
+    warm_start : bool, default=False
+        Whether the training continues with the fitted model, which keeps its adapter.
 
     Returns
     -------
@@ -25,11 +50,21 @@ def adapter_settings(estimator: Any) -> Any:
     Raises
     ------
     ValueError
-        If ``trainable`` is also set.
+        If ``trainable`` is also set, or the fitted model has no adapter to continue.
     ImportError
         If peft is not installed.
     """
     rank = estimator.lora_rank
+    if warm_start:
+        from .._models.lora import has_adapter
+
+        if has_adapter(estimator.model_):
+            return estimator._adapter
+        if rank is not None:
+            raise ValueError(
+                f"lora_rank={rank} cannot add an adapter to a model that was fitted "
+                "without one, or merged. Set lora_rank=None or warm_start=False."
+            )
     if rank is None:
         return None
     if estimator.trainable != "all":
@@ -65,17 +100,21 @@ def leave_out_base(estimator: Any, state: dict[str, Any]) -> None:
         return
     from .._models.lora import adapter_state, has_adapter
     from .._models.weights import own_weights
+    from .weights import describe_model, has_remote_code
 
+    description, is_remote = describe_model(model), has_remote_code(estimator)
+    weights: Any
     if has_adapter(model):
-        state["model_"] = adapter_state(model, state["_adapter"])
+        weights = adapter_state(model, state["_adapter"])
     elif store is False:
         try:
-            base = _read_model(estimator, next(model.parameters()).dtype)
+            base = _build(estimator, description, is_remote)
         except (ModelNotFoundError, ModelFormatError):
             return  # keep weights that cannot be loaded again
-        state["model_"] = own_weights(model, base)
+        weights = own_weights(model, base)
     else:
         return
+    state["model_"] = PickledModel(description, is_remote, weights)
     state.pop("_accelerated", None)
 
 
@@ -94,35 +133,34 @@ def read_base(estimator: Any) -> None:
     ModelFormatError
         If the weights of the checkpoint have changed.
     """
-    if "model_" not in vars(estimator):
+    found = vars(estimator).get("model_")
+    if found is None:
         return
     from .._hardware import devices as hardware
     from .._models.lora import AdapterState, restore_adapter
-    from .._models.weights import OwnWeights, restore_weights
+    from .._models.weights import restore_weights
 
-    own = estimator.model_
     with hardware.gradients_enabled():
-        if isinstance(own, AdapterState):
-            model = _read_model(estimator, hardware.weights_dtype(estimator.precision))
-            restore_adapter(model, own, estimator.tokenizer_)
-        elif isinstance(own, OwnWeights):
-            model = _read_model(estimator, own.dtype)
-            restore_weights(model, own, estimator.tokenizer_)
-        elif any(parameter.is_inference() for parameter in own.parameters()):
-            model = copy.deepcopy(own)  # unpickled in inference mode
-        else:
+        if not isinstance(found, PickledModel):
+            # Unpickled in inference mode, its tensors could not be trained.
+            if any(parameter.is_inference() for parameter in found.parameters()):
+                estimator.model_ = copy.deepcopy(found)
             return
+        model = _build(estimator, found.description, found.has_remote_code)
+        if isinstance(found.weights, AdapterState):
+            restore_adapter(model, found.weights, estimator.tokenizer_)
+        else:
+            restore_weights(model, found.weights, estimator.tokenizer_)
     estimator.model_ = model
 
 
-def _read_model(estimator: Any, dtype: Any) -> Any:
-    """Load the model of an estimator from its checkpoint, as in fit."""
+def _build(estimator: Any, description: Any, trust_remote_code: bool) -> Any:
+    """Build the model of an estimator from its checkpoint, as in fit."""
     from .._hardware import devices as hardware
     from .._models.loading import find_checkpoint
+    from .weights import build_described
 
     name, revision = estimator._checkpoint_name
-    checkpoint = find_checkpoint(name, revision, estimator.trust_remote_code)
+    checkpoint = find_checkpoint(name, revision, trust_remote_code)
     with hardware.isolated_rng(0, hardware.resolve_device("cpu")):
-        model = estimator._build(checkpoint, estimator._task, dtype)
-    model.name_labels(estimator._task.label_names())
-    return model.eval()
+        return build_described(checkpoint, description, estimator._task)

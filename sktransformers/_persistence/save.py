@@ -9,7 +9,13 @@ from .._models.files import quiet
 from ..exceptions import ModelFormatError
 from .adapter import describe_adapter, write_adapter
 from .state import STATE, State, describe
-from .weights import describe_model, os_errors_naming, write_model, write_pooling
+from .weights import (
+    describe_model,
+    has_remote_code,
+    os_errors_naming,
+    write_model,
+    write_pooling,
+)
 
 
 def write_estimator(folder: Path, estimator: Any) -> State:
@@ -35,7 +41,12 @@ def write_estimator(folder: Path, estimator: Any) -> State:
         If a file cannot be written; the message names it.
     """
     model = estimator.model_
-    _reject_remote_code(estimator)
+    if has_remote_code(estimator):
+        raise ModelFormatError(
+            "The model or its tokenizer is custom code, and a saved directory holds no "
+            "code. Pickle the estimator instead (joblib.dump), and load the pickle "
+            "only if you trust it and the code."
+        )
     adapter = describe_adapter(estimator)
     state = describe(estimator, describe_model(model), adapter)
     write_json(folder / STATE, encode(state))
@@ -56,17 +67,6 @@ def write_estimator(folder: Path, estimator: Any) -> State:
         write_pooling(folder, model, int(longest))
         _name_padding(folder, estimator.tokenizer_)
     return state
-
-
-def _reject_remote_code(estimator: Any) -> None:
-    """Reject models and tokenizers that need custom code to be loaded."""
-    for part in (estimator.model_.module, estimator.tokenizer_):
-        if type(part).__module__.startswith("transformers_modules"):
-            raise ModelFormatError(
-                f"{type(part).__name__} is custom code of the model, and a saved "
-                "directory holds no code. Pickle the estimator instead (joblib.dump), "
-                "and load the pickle only if you trust it and the code."
-            )
 
 
 def _name_padding(folder: Path, tokenizer: Any) -> None:

@@ -105,7 +105,7 @@ def _task_of_head(
             others.append(task)
     other = others[0]
     # Raises if there are more outputs than names: one name is taken for a number's.
-    read_third_party_head(checkpoint, other.head or "", dtype)
+    _load_head(checkpoint, other, dtype)
     raise ModelFormatError(
         f"The trained head of {checkpoint.name!r} predicts "
         f"{'numbers' if other.has_units else 'labels'}. Load it with "
@@ -116,20 +116,24 @@ def _task_of_head(
 def _read_head(
     checkpoint: PretrainedCheckpoint, task: Task, order: list[int], dtype: Any
 ) -> ArchitectureModel:
-    assert task.head is not None, "its checkpoint has a head"
-    module = load_module(
-        checkpoint,
-        n_outputs=task.n_outputs,
-        pooling="head",
-        head=task.head,
-        dtype=dtype,
-        is_complete=True,
-    )
-    model = with_own_head(module, checkpoint.tokenizer)
+    model = with_own_head(_load_head(checkpoint, task, dtype), checkpoint.tokenizer)
     if order != list(range(task.n_outputs)):
         order_outputs(model, order)
         model.name_labels(task.label_names())
     return model
+
+
+def _load_head(
+    checkpoint: PretrainedCheckpoint, task: Task | type[Task], dtype: Any
+) -> Any:
+    return load_module(
+        checkpoint,
+        n_outputs=checkpoint.config.num_labels,
+        pooling="head",
+        head=task.head or "",
+        dtype=dtype,
+        is_complete=True,
+    )
 
 
 def _read_language_model(
