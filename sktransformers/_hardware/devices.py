@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -64,30 +65,22 @@ def resolve_device(device: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if device.partition(":")[0] not in ("cpu", "cuda", "mps"):
-        raise _unknown_device(device)
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise _unknown_device(device) from error
+    if not re.fullmatch(r"(cpu|cuda|mps)(:(0|[1-9]\d?))?", device):
+        raise ValueError(
+            f"device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'. Got {device!r}."
+        )
+    resolved = torch.device(device)
     if resolved.type == "cpu":
         return resolved
-    n_cuda = torch.cuda.device_count()
-    missing_cuda = resolved.type == "cuda" and (resolved.index or 0) >= n_cuda
-    missing_mps = resolved.type == "mps" and not torch.backends.mps.is_available()
-    if missing_cuda or missing_mps:
+    has_mps, n_cuda = torch.backends.mps.is_available(), torch.cuda.device_count()
+    is_there = has_mps if resolved.type == "mps" else (resolved.index or 0) < n_cuda
+    if not is_there:
         raise ValueError(
             f"device={device!r}, but this machine has {n_cuda} CUDA devices and "
-            f"{'an' if torch.backends.mps.is_available() else 'no'} MPS device. "
+            f"{'an' if has_mps else 'no'} MPS device. "
             "Use device='auto' to select an available device."
         )
     return resolved
-
-
-def _unknown_device(device: str) -> ValueError:
-    return ValueError(
-        f"device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'. Got {device!r}."
-    )
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -250,19 +243,16 @@ def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
     The generators are global, so a lock admits one thread at a time, which keeps the
     random numbers of each thread reproducible.
     """
-    devices = [device] if device.type == "cuda" else []
-    with _RNG_LOCK, torch.random.fork_rng(devices=devices):
+    with _RNG_LOCK:
+        states = rng_state(device)
         # Not torch.manual_seed, which would also seed all other devices.
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
-        if device.type != "mps":
-            yield
-            return
-        state = torch.mps.get_rng_state()
-        torch.mps.manual_seed(seed)
+        if device.type == "mps":
+            torch.mps.manual_seed(seed)
         try:
             yield
         finally:
-            torch.mps.set_rng_state(state)
+            set_rng_state(device, states)

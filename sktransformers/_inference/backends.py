@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from .._compat import without_telemetry
+from .._models.files import quiet
 from .._models.weights import copy_sharing_weights
 from .forward import Inputs
 
@@ -25,8 +26,6 @@ ForwardPass = Callable[[list[np.ndarray]], np.ndarray]
 
 # Absolute and relative tolerance between the outputs of the backend and PyTorch.
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.2}
-
-_NOISY_LOGGERS = ("torch.onnx", "transformers.modeling_utils")
 
 # Warning filters and log levels are global, so only one thread converts at a time.
 _CONVERSION_LOCK = threading.RLock()
@@ -290,14 +289,11 @@ def check(backend: str, device: torch.device, precision: str) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence warnings and logs of the conversion that users cannot act on."""
-    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
-    with _CONVERSION_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        levels = [logger.level for logger in loggers]
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+    logger = logging.getLogger("torch.onnx")
+    with _CONVERSION_LOCK, quiet(), warnings.catch_warnings(action="ignore"):
+        level = logger.level
+        logger.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+            logger.setLevel(level)

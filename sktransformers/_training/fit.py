@@ -135,19 +135,14 @@ def fit_model(inputs: FitInputs, callback_data: dict[str, Any]) -> dict[str, Any
         max_epochs = _count_epochs(inputs, model)
         context = estimator._init_callback_context(max_subtasks=max_epochs)
         context.call_on_fit_task_begin(estimator=estimator, **callback_data)
-
-        def fitted_attributes() -> dict[str, Any]:
-            return {**inputs.attributes, "model_": model}
-
+        fitted = {**inputs.attributes, "model_": model}
         with _fast_training(inputs, model):
             cached = _cache_frozen_layers(inputs, model, max_epochs, embeddings)
             best = None
             if inputs.valid_data is not None:
                 best = BestWeights(model, estimator.n_iter_no_change)
             evaluate = None if best is None else lambda: _evaluate(inputs, model, best)
-            monitor = FitMonitor(
-                estimator, context, callback_data, fitted_attributes, evaluate
-            )
+            monitor = FitMonitor(estimator, context, callback_data, fitted, evaluate)
             trainer = _make_trainer(inputs, model, cached or model, max_epochs)
             sampler = _make_sampler(inputs, cached)
             history = _train(inputs, trainer, sampler, model, best, monitor, max_epochs)
@@ -157,7 +152,7 @@ def fit_model(inputs: FitInputs, callback_data: dict[str, Any]) -> dict[str, Any
     if estimator.gradient_checkpointing:
         set_checkpointing(model, active=False)
     mark_frozen(model, _frozen_source(inputs, model))
-    fitted = {**fitted_attributes(), "history_": history, "n_epochs_": len(history)}
+    fitted |= {"history_": history, "n_epochs_": len(history)}
     context.call_on_fit_task_end(
         estimator=estimator, reconstruction_attributes=fitted, **callback_data
     )
@@ -369,7 +364,7 @@ def _make_sampler(inputs: FitInputs, cached: CachedFrozenLayers | None) -> Epoch
         batches_per_pool=inputs.batches_per_pool,
         device=inputs.device,
         dtype=devices.weights_dtype(inputs.precision),
-        cached=cached,
+        with_rows=cached is not None,
     )
 
 
@@ -427,17 +422,15 @@ def _evaluate(
     inputs: FitInputs, model: Any, best: BestWeights
 ) -> tuple[dict[str, float], bool]:
     """Score the validation data; return whether the scores stopped improving."""
-    data = inputs.valid_data
+    data, task = inputs.valid_data, inputs.task
     assert data is not None
-    options = data.encoding, inputs.device, inputs.precision
+    encoding, device, precision = data.encoding, inputs.device, inputs.precision
     if model.predicts_tokens:
-        encoding, device, precision = options
         losses = token_losses(model, encoding, data.targets, device, precision)
         loss = float(np.average(losses, weights=data.weights))
         return {"valid_loss": loss}, best.update((-loss,))
-    outputs = predict_texts(model, inputs.task, *options)
-    losses = inputs.task.loss(torch.from_numpy(outputs), torch.from_numpy(data.targets))
+    outputs = predict_texts(model, task, encoding, device, precision)
+    losses = task.loss(torch.from_numpy(outputs), torch.from_numpy(data.targets))
     loss = float(np.average(losses.numpy(), weights=data.weights))
-    score = inputs.task.score(outputs, data.targets, data.weights, data.n_targets)
-    scores = {"valid_loss": loss, "valid_score": score}
-    return scores, best.update((score, -loss))
+    score = task.score(outputs, data.targets, data.weights, data.n_targets)
+    return {"valid_loss": loss, "valid_score": score}, best.update((score, -loss))
