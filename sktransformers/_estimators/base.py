@@ -61,8 +61,8 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         """Check y and return it as an array."""
 
     @abstractmethod
-    def _make_task(self, y: np.ndarray) -> Task:
-        """Return the task for y."""
+    def _make_task(self, y: np.ndarray, sample_weight: Any) -> Task:
+        """Return the task for the values that ``_check_y`` returns."""
 
     def _fit(
         self,
@@ -81,7 +81,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         X, y, sample_weight : array-like
             As passed to ``fit``.
         task : Task or None
-            If None, it is made from y.
+            If None, it is that of the fitted model, or else made from y.
         warm_start : bool
             Whether to start from the fitted model.
         one_epoch : bool
@@ -155,7 +155,8 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         texts = self._check_texts(X) if warm_start else self._check_X(X)
         labels = self._check_y(y)
         self._check_lengths(texts, labels)
-        task = self._make_task(labels) if task is None else task
+        if task is None:
+            task = self._task if warm_start else self._make_task(labels, sample_weight)
         kept, targets, weights = weigh(
             labels, task, sample_weight, getattr(self, "class_weight", None)
         )

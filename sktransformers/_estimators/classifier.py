@@ -344,13 +344,7 @@ class TransformerClassifier(ClassifierMixin, EmbeddingEstimator):
             If y or the weights are invalid or inconsistent with X.
         """
         warm_start = self.warm_start and hasattr(self, "model_")
-        return self._fit(
-            X,
-            y,
-            sample_weight,
-            task=self._task if warm_start else None,
-            warm_start=warm_start,
-        )
+        return self._fit(X, y, sample_weight, warm_start=warm_start)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
@@ -481,7 +475,7 @@ class TransformerClassifier(ClassifierMixin, EmbeddingEstimator):
     def _check_y(self, y: Any) -> np.ndarray:
         return check_classification_y(y)
 
-    def _make_task(self, y: np.ndarray) -> Task:
+    def _make_task(self, y: np.ndarray, sample_weight: Any) -> Task:
         return make_classification_task(y)
 
     def __sklearn_tags__(self) -> Any:

@@ -627,7 +627,7 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
             raise type(error)(str(error).replace("X", "y", 1)) from None
         return np.array(texts, dtype=object)
 
-    def _make_task(self, y: np.ndarray) -> Any:
+    def _make_task(self, y: np.ndarray, sample_weight: Any) -> Any:
         return TextTask()
 
     def _make_data(

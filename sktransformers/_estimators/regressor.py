@@ -331,8 +331,7 @@ class TransformerRegressor(RegressorMixin, EmbeddingEstimator):
             If y or the weights are not finite numbers or inconsistent with X.
         """
         warm_start = self.warm_start and hasattr(self, "model_")
-        task = self._task if warm_start else self._make_task(y, sample_weight)
-        return self._fit(X, y, sample_weight, task=task, warm_start=warm_start)
+        return self._fit(X, y, sample_weight, warm_start=warm_start)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -362,10 +361,7 @@ class TransformerRegressor(RegressorMixin, EmbeddingEstimator):
             If the number of columns of y differs from the first call.
         """
         warm_start = hasattr(self, "model_")
-        task = self._task if warm_start else self._make_task(y, sample_weight)
-        return self._fit(
-            X, y, sample_weight, task=task, warm_start=warm_start, one_epoch=True
-        )
+        return self._fit(X, y, sample_weight, warm_start=warm_start, one_epoch=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict target values for texts.
@@ -387,8 +383,8 @@ class TransformerRegressor(RegressorMixin, EmbeddingEstimator):
     def _check_y(self, y: Any) -> np.ndarray:
         return check_regression_y(y)
 
-    def _make_task(self, y: Any, sample_weight: Any = None) -> Task:
-        return make_number_task(check_regression_y(y), sample_weight)
+    def _make_task(self, y: np.ndarray, sample_weight: Any) -> Task:
+        return make_number_task(y, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

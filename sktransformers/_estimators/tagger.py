@@ -355,13 +355,7 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
             other than lists of str, or the tags are not valid in ``scheme``.
         """
         warm_start = self.warm_start and hasattr(self, "model_")
-        return self._fit(
-            X,
-            y,
-            sample_weight,
-            task=self._task if warm_start else None,
-            warm_start=warm_start,
-        )
+        return self._fit(X, y, sample_weight, warm_start=warm_start)
 
     def predict(self, X: Any) -> list[list[str]]:
         """Predict the tags of words.
@@ -554,7 +548,7 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
                 f"{n_tags[row]} tags; each word needs one. The words are {shown}."
             )
 
-    def _make_task(self, y: np.ndarray) -> Task:
+    def _make_task(self, y: np.ndarray, sample_weight: Any) -> Task:
         return make_tag_task(y, self.scheme)
 
     def _pooling_of(self, checkpoint: Any, task: Task) -> str:

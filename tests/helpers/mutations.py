@@ -514,8 +514,7 @@ class OverwritesParameters(TransformerClassifier):
 class NeverForgets(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         warm_start = hasattr(self, "model_") and len(np.unique(y)) == len(self.classes_)
-        target = self._task if warm_start else None
-        return self._fit(X, y, sample_weight, task=target, warm_start=warm_start)
+        return self._fit(X, y, sample_weight, warm_start=warm_start)
 
 
 @planted("a failed fit removes the fitted model", "check_failed_fit")
@@ -529,7 +528,7 @@ class DestroysEarlierFit(TransformerClassifier):
 class SetsClassesTooEarly(TransformerClassifier):
     def fit(self, X, y, sample_weight=None):
         if hasattr(self, "model_"):
-            self._task = self._make_task(np.array(["other", *"abcdef"]))
+            self._task = self._make_task(np.array(["other", *"abcdef"]), None)
         return super().fit(X, y, sample_weight)
 
 
