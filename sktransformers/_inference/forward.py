@@ -14,6 +14,12 @@ from ..exceptions import DivergenceError
 
 Inputs = dict[str, torch.Tensor]
 
+NOT_FINITE = (
+    "The model's outputs are infinite or NaN. In half precision its numbers may "
+    "overflow: pass inference_precision=None. Otherwise its weights are damaged, or "
+    "diverged in training."
+)
+
 
 class HalfPrecisionModel:
     """A copy of a model with its weights in half precision.
@@ -105,11 +111,7 @@ def run(
                 output = output.float()
             values = output.cpu().numpy()
             if not np.isfinite(values).all():
-                raise DivergenceError(
-                    "The model's outputs are infinite or NaN. In half precision its "
-                    "numbers may overflow: pass inference_precision=None. Otherwise "
-                    "its weights are damaged, or diverged in training."
-                )
+                raise DivergenceError(NOT_FINITE)
             if results is None:
                 results = np.empty((n_rows, *values.shape[1:]), dtype=values.dtype)
             results[rows] = values

@@ -20,6 +20,8 @@ from transformers import (
 )
 
 from .._hardware.devices import autocast, is_out_of_memory
+from ..exceptions import DivergenceError
+from .forward import NOT_FINITE
 from .padding import pad, takes_padding, without_generation_config
 from .sampling import GenerationSettings, Row, Stop, choose, draw_key
 
@@ -70,6 +72,8 @@ def generate(
 
     Raises
     ------
+    DivergenceError
+        If a logit is NaN or infinite.
     ValueError
         If a prompt is empty or fills the model's context.
     """
@@ -267,15 +271,15 @@ def _generate_batch(
     ids, mask = pad(prompts, settings.pad_id, left=not is_encoder_decoder)
     n_given = 1 if is_encoder_decoder else ids.shape[1]
     max_new_tokens = max(row.limit for row in rows)
+    processors: list[LogitsProcessor] = [_RequireFinite()]
     if settings.num_beams == 1:
         each = np.arange(len(ids)).repeat(settings.n)
         ids, mask = ids[each], mask[each]
         config = _configuration(settings, max_new_tokens)
-        processors = [_ChooseTokens(rows, settings, stop)]
+        processors.append(_ChooseTokens(rows, settings, stop))
         criteria: list[StoppingCriteria] = [_BatchIsDone(rows)]
     else:
         config = _beam_configuration(settings, max_new_tokens)
-        processors = []
         criteria = [] if stop is None else [_StopCallable(stop, n_given)]
     outputs = model.generate(
         torch.from_numpy(ids).to(device),
@@ -318,6 +322,15 @@ def _beam_configuration(
         no_repeat_ngram_size=settings.no_repeat_ngram_size,
         suppress_tokens=list(settings.suppressed_ids) or None,
     )
+
+
+class _RequireFinite(LogitsProcessor):
+    """Raise DivergenceError for logits from which any token would be chosen."""
+
+    def __call__(self, _ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not (scores < torch.inf).all():  # also false for NaN; masks are -inf
+            raise DivergenceError(NOT_FINITE)
+        return scores
 
 
 class _ChooseTokens(LogitsProcessor):

@@ -45,6 +45,7 @@ from sktransformers._inference.sampling import (
     choose,
     draw_key,
 )
+from sktransformers.exceptions import DivergenceError
 
 CPU = torch.device("cpu")
 ENDS = (EOS, 10, 20, 30)  # several, so that rows end at many lengths
@@ -580,3 +581,13 @@ def test_an_interrupt_propagates(models):
     with pytest.raises(KeyboardInterrupt):
         generate(models["llama"], make_prompts(3), GREEDY, device=CPU, stop=interrupt)
     assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "t5"])
+@pytest.mark.parametrize("way", ["greedy", "sampling", "beams"])
+def test_logits_that_are_not_finite_choose_no_token(kind, way):
+    model = make_generative(kind)
+    with torch.no_grad():
+        next(iter(model.get_output_embeddings().parameters())).fill_(torch.nan)
+    with pytest.raises(DivergenceError, match="infinite or NaN"):
+        generate(model, make_prompts(3), WAYS[way], device=CPU)
