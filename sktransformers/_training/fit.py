@@ -33,6 +33,7 @@ from .._models.heads import (
     order_outputs,
     set_checkpointing,
     set_trainable,
+    standardize_head,
 )
 from .._models.language_model import LanguageModel
 from .._models.loading import PretrainedCheckpoint
@@ -217,6 +218,8 @@ def _make_model(inputs: FitInputs) -> tuple[Model, np.ndarray | None]:
         elif not model.has_new_head:
             if inputs.checkpoint.has_trained_head(inputs.task.head):
                 _match_labels(inputs, model)
+                if is_trained and inputs.task.units is not None:
+                    _match_units(inputs, model)
             model.name_labels(inputs.task.label_names())
     set_trainable(model, params.trainable)
     adapter = inputs.attributes["_adapter"]
@@ -228,6 +231,18 @@ def _make_model(inputs: FitInputs) -> tuple[Model, np.ndarray | None]:
     if params.gradient_checkpointing:
         set_checkpointing(model, active=True)
     return model, embeddings
+
+
+def _match_units(inputs: FitInputs, model: Any) -> None:
+    """Center a trained head that is less accurate than the mean of y."""
+    data = inputs.train_data
+    options = data.encoding, inputs.device, inputs.precision
+    outputs = predict_texts(model, inputs.task, *options).astype(np.float64)
+    errors = (outputs - data.targets) ** 2  # of standardized targets
+    if (np.average(errors, axis=0, weights=data.weights) > 1).any():
+        # Not scaled up, as a head of little use would only add noise.
+        scale = np.maximum(outputs.std(axis=0), 1.0)
+        standardize_head(model.head, outputs.mean(axis=0), scale)
 
 
 def _needs_head_init(inputs: FitInputs) -> bool:

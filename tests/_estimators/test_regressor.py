@@ -449,6 +449,18 @@ def test_a_trained_head_predicts_in_its_own_units(
     assert regressor.set_params(max_epochs=8).fit(X, y).score(X, y) > before
 
 
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_a_trained_head_learns_other_units(architecture, regressor, X, y, tmp_path):
+    directory = save_tiny_model(tmp_path, architecture, head=True, num_labels=1)
+    regressor.set_params(model=directory, max_epochs=2)
+    y = y * 1e3 + 1e6  # in the checkpoint's units, R^2 is below -1e5
+    regressor.fit(X, y)
+    assert regressor.score(X, y) > -2
+    regressor.save_pretrained(tmp_path / "saved")
+    again = type(regressor).from_pretrained(tmp_path / "saved")
+    assert_close(again.predict(X), regressor.predict(X))
+
+
 def test_a_trained_head_of_two_numbers(regressor, X, y, tmp_path):
     directory = save_tiny_model(
         tmp_path, head=True, num_labels=2, problem_type="regression"
