@@ -265,9 +265,7 @@ def _init_head(inputs: FitInputs, model: PooledModel) -> np.ndarray | None:
         inputs.device,
         precision,
         # A resumed fit must be bit-equal, which cached embeddings are not.
-        source=_frozen_source(inputs, model)
-        if is_frozen and inputs.resumption is None
-        else None,
+        source=_frozen_source(inputs, model) if inputs.resumption is None else None,
         memory=memory_folder(params),
     )
     dtype = model.head.weight.dtype

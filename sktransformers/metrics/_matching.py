@@ -85,14 +85,14 @@ def match_entities(
         _keys(spans, offsets, len(table.types)) for spans in (actual, predicted)
     )
     is_missed = ~np.isin(actual_keys, predicted_keys, assume_unique=True)
-    spurious = ~np.isin(predicted_keys, actual_keys, assume_unique=True)
+    is_spurious = ~np.isin(predicted_keys, actual_keys, assume_unique=True)
     weights = None
     if sample_weight is not None:
         by_text = check_sample_weight(sample_weight, offsets[1:])
-        texts = np.concatenate([actual.text, predicted.text[spurious]])
+        texts = np.concatenate([actual.text, predicted.text[is_spurious]])
         weights = np.append(by_text[texts], 1.0)
     codes = np.union1d(actual.type, predicted.type)
-    none = np.full(spurious.sum() + 1, _NO_ENTITY)
+    none = np.full(is_spurious.sum() + 1, _NO_ENTITY)
     return MatchedEntities(
         types=[table.types[code] for code in codes],
         labels=codes if len(codes) else np.array([0]),
@@ -100,7 +100,7 @@ def match_entities(
         predicted=np.concatenate(
             [
                 np.where(is_missed, _NO_ENTITY, actual.type),
-                predicted.type[spurious],
+                predicted.type[is_spurious],
                 none[:1],
             ]
         ),

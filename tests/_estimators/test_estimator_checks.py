@@ -151,15 +151,18 @@ DECLARED = {
 @pytest.fixture(scope="module")
 def word_models(tmp_path_factory):
     """Return the model of each adapted estimator, whose vocabulary has its words."""
-    encoder, tagger, generator = (tmp_path_factory.mktemp(x) for x in "etg")
-    models = dict.fromkeys(("NumbersClassifier", "NumbersRegressor"))
-    models = dict.fromkeys(models, save_word_model(encoder))
-    models["NumbersTagger"] = save_word_model(tagger, positions=64)
+    encoder = save_word_model(tmp_path_factory.mktemp("encoder"))
+    short = save_word_model(tmp_path_factory.mktemp("short"), positions=64)
     # With large weights, so that the generated texts differ.
-    models["NumbersGenerator"] = save_word_model(
-        generator, "gpt2", layers=2, initializer_range=0.2
+    decoder = save_word_model(
+        tmp_path_factory.mktemp("decoder"), "gpt2", layers=2, initializer_range=0.2
     )
-    return models
+    return {
+        "NumbersClassifier": encoder,
+        "NumbersRegressor": encoder,
+        "NumbersTagger": short,
+        "NumbersGenerator": decoder,
+    }
 
 
 def run(check, estimator, models):
