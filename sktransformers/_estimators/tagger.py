@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._compat import StrOptions, check_sample_weight, fit_context
 from .._tasks import Task
-from .._tasks.tags import RaggedList, check_tags, make_tag_task, offsets_of
+from .._tasks.tags import RaggedList, check_tags, make_tag_task
+from .._text.ragged import offsets_of
 from .._text.words import WORD_PATTERN, Words, check_words
 from ..exceptions import TextValueError
 from ..metrics import entity_f1_score
@@ -411,7 +412,7 @@ class TransformerTagger(TransformerMixin, BaseTextEstimator):
         """
         codes, counts, outputs, words = self._predict_codes(X)
         chosen = self._task.probabilities(outputs)[np.arange(len(codes)), codes]
-        totals = offsets_of(chosen)
+        totals = np.append(0.0, np.cumsum(chosen))
         spans = self._task.find_entities(codes, counts)
         firsts = offsets_of(counts)[spans.text] + spans.start
         lengths = spans.end - spans.start

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from .._text.ragged import offsets_of
 from ..metrics import entity_f1_score
 from ..metrics._schemes import (
     Spans,
@@ -204,11 +205,6 @@ class TagTask(LabelTask):
         # One sequence per tag: IOB1 and BIO have the same tags, and this selects BIO.
         scheme = scheme_of(encode_tags([[tag] for tag in classes.tolist()]))
         return cls(classes, scheme), order
-
-
-def offsets_of(counts: np.ndarray) -> np.ndarray:
-    """Return the word offsets of the texts, of shape (n_texts + 1,)."""
-    return np.concatenate([[0], np.cumsum(counts)])
 
 
 def check_tags(y: Any) -> np.ndarray:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .._text.ragged import offsets_of
+
 # Schemes that mark the last word of an entity. They differ only in the letters.
 _CLOSED = {"BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}
 _LETTERS = {"IO": "I", "IOB1": "BI", "BIO": "BI", **_CLOSED}
@@ -109,7 +111,7 @@ def encode_tags(tags: Iterable[Sequence[str]], name: str = "y") -> EncodedTags:
     position = {tag: i for i, tag in enumerate(classes)}
     codes = np.fromiter(map(position.__getitem__, flat), np.int64, len(flat))
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    return EncodedTags(codes, np.concatenate([[0], np.cumsum(lengths)]), classes)
+    return EncodedTags(codes, offsets_of(lengths), classes)
 
 
 def _to_list(text: Any, name: str) -> list[Any]:
@@ -223,29 +225,19 @@ def _parse(tag: str, scheme: str | None) -> tuple[str, str]:
     return pair
 
 
-def detect_scheme(tags: Iterable[Sequence[str]]) -> str:
-    """Infer the scheme from tags.
+def scheme_of(encoded: EncodedTags) -> str:
+    """Infer the scheme from encoded tags.
 
     Parameters
     ----------
-    tags : iterable of sequences of str
-        Tags of each text.
+    encoded : EncodedTags
+        Tags of all texts.
 
     Returns
     -------
     str
         One of `SCHEMES`; "plain" also if the scheme cannot be inferred.
-
-    Raises
-    ------
-    ValueError
-        If `tags` contains anything but sequences of str.
     """
-    return scheme_of(encode_tags(tags, "tags"))
-
-
-def scheme_of(encoded: EncodedTags) -> str:
-    """Infer the scheme from encoded tags; see `detect_scheme`."""
     if not has_prefixes(encoded.classes):
         return "plain"
     table = TagTable(encoded.classes, None)

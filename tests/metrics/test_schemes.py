@@ -18,10 +18,10 @@ from sktransformers.metrics._schemes import (
     SCHEMES,
     TagTable,
     allowed_transitions,
-    detect_scheme,
     encode_tags,
     find_entities,
     has_prefixes,
+    scheme_of,
     split_tag,
 )
 
@@ -35,6 +35,10 @@ def random_texts(scheme, n_texts, seed=0):
     rng = random.Random(seed)
     tags = ["O", *(f"{p}-{t}" for p in LETTERS[scheme] if p != "O" for t in TYPES)]
     return [rng.choices(tags, k=rng.randrange(13)) for _ in range(n_texts)]
+
+
+def detect_scheme(texts):
+    return scheme_of(encode_tags(texts, "tags"))
 
 
 def spelled(entities, scheme):
