@@ -64,7 +64,8 @@ class TransformerGenerator(TransformerMixin, BaseTextEstimator):
         With a decoder-only model, at most half of the tokens are available to a target.
     prompt_template : str, default=None
         Template of the prompt, in which "{text}" is replaced with the source, such as
-        "Translate to German: {text}\\n". If None, the prompt is the source.
+        "Translate to German: {text}\\n". If None, the prompt is the source. Special
+        tokens are special in the template, but text in the source.
     use_chat_template : "auto" or bool, default="auto"
         Whether to format the source as a user message with the chat template of the
         tokenizer; for decoder-only models. "auto" does so if the tokenizer has a chat

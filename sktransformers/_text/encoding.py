@@ -109,13 +109,11 @@ class Encoding:
 
     def parts_of_rows(self) -> list[list[np.ndarray]]:
         """Return each window's ids, type ids and positions as a list of arrays."""
-        ends = self.ids.offsets[1:-1]
-        parts = [np.split(self.ids.values, ends)]
+        parts = [self.ids.rows()]
         if self.type_ids is not None:
-            parts.append(np.split(self.type_ids, ends))
+            parts.append(Ragged(self.type_ids, self.ids.offsets).rows())
         if self.positions is not None:
-            at = self.positions
-            parts.append(np.split(at.values, at.offsets[1:-1]))
+            parts.append(self.positions.rows())
         return [list(row) for row in zip(*parts, strict=True)]
 
     @functools.cached_property

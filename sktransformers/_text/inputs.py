@@ -150,11 +150,7 @@ def read_column(X: Any) -> list[Any]:
                 f"instead: {labels}."
             )
         return columns[0]
-    if isinstance(X, np.ndarray):
-        if not X.ndim:
-            raise TextTypeError(f"{_EXPECTED} Got a 0-dimensional array instead.")
-        return list(X)
-    return _to_list(X)
+    return list(X) if isinstance(X, np.ndarray) else _to_list(X)
 
 
 def _require_collection(X: Any) -> None:
@@ -172,6 +168,8 @@ def _require_collection(X: Any) -> None:
         raise TextTypeError(
             f"X is a {type(X).__name__}, which can be read only once. Pass list(X)."
         )
+    if isinstance(X, np.ndarray) and not X.ndim:
+        raise TextTypeError(f"{_EXPECTED} Got a 0-dimensional array instead.")
     no_order = isinstance(X, (Mapping, set, frozenset))
     if no_order or isinstance(X, type) or not hasattr(X, "__len__"):
         raise TextTypeError(f"{_EXPECTED} Got {type(X).__name__} instead.")
@@ -184,15 +182,12 @@ def _is_frame(X: Any) -> bool:
 
 def _read_frame(frame: Any) -> tuple[list[Any], list[list[Any]]]:
     """Return the column names and values of a DataFrame or Arrow table."""
-    # By position, as column names of a pandas DataFrame may be duplicated.
-    if hasattr(frame, "iloc"):
-        labels = list(frame.columns)
-        columns = [frame.iloc[:, i] for i in range(len(labels))]
-    elif hasattr(frame, "column_names"):
+    if hasattr(frame, "column_names") and not hasattr(frame, "iloc"):  # Arrow
         labels, columns = list(frame.column_names), frame.columns
     else:
-        labels = list(frame.columns)
-        columns = [frame[:, i] for i in range(len(labels))]
+        # By position, as column names of a pandas DataFrame may be duplicated.
+        at, labels = getattr(frame, "iloc", frame), list(frame.columns)
+        columns = [at[:, i] for i in range(len(labels))]
     return labels, [_to_list(column) for column in columns]
 
 
@@ -207,8 +202,6 @@ def _to_list(X: Any) -> list[Any]:
 def _split_columns(X: Any) -> tuple[list[list[Any]], bool]:
     """Return the columns of an array or sequence, and whether it is two-dimensional."""
     if isinstance(X, np.ndarray):
-        if X.ndim == 0:
-            raise TextTypeError(f"{_EXPECTED} Got a 0-dimensional array instead.")
         if X.ndim > 2 or (X.ndim == 2 and X.shape[1] not in (1, 2)):
             raise TextValueError(
                 "An array of texts must have one dimension, or two with one column "

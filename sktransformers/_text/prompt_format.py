@@ -10,7 +10,13 @@ import numpy as np
 from .._json import Schema
 from ..exceptions import ModelFormatError, TextValueError
 from .dataset import EncodedDataset
-from .prompts import PromptEncoder, cut_blocks, encode_continuations, encode_pairs
+from .prompts import (
+    PromptEncoder,
+    cut_blocks,
+    encode_continuations,
+    encode_pairs,
+    surround,
+)
 from .ragged import Ragged
 from .tokenization import SpecialTokens, escape_special_tokens, tokenize
 
@@ -227,14 +233,9 @@ class PromptFormat(PromptSettings):
         TextValueError
             If no text has more than one token.
         """
-        ids = tokenize(self.tokenizer, texts)
-        begin = self.start_id
-        ends = [] if self.special_ids.end_id is None else [self.special_ids.end_id]
-        starts = ends if begin is None else [begin]
-        bounds = zip(ids.offsets[:-1], ids.offsets[1:], strict=True)
-        rows = Ragged.from_rows(
-            [*starts, *ids.values[a:b].tolist(), *ends] for a, b in bounds
-        )
+        end = [] if self.special_ids.end_id is None else [self.special_ids.end_id]
+        start = end if self.start_id is None else [self.start_id]
+        rows = surround(tokenize(self.tokenizer, texts), start, end)
         blocks, sample_index = cut_blocks(rows, max_length)
         has_some = blocks.lengths > 1
         if not has_some.any():
@@ -259,26 +260,25 @@ class PromptFormat(PromptSettings):
         self, targets: list[str], limit: int
     ) -> tuple[Ragged, np.ndarray]:
         """Return the token ids of the targets, and a mask of the truncated ones."""
+        ids = tokenize(self.tokenizer, targets)
         if getattr(self.tokenizer, "backend_tokenizer", None) is None:
-            targets = [escape_special_tokens(self.tokenizer, y) for y in targets]
-            ids = self.tokenizer(
-                text_target=targets, add_special_tokens=False, verbose=False
-            )["input_ids"]
-        else:
-            plain = tokenize(self.tokenizer, targets)
-            ids = [row.tolist() for row in np.split(plain.values, plain.offsets[1:-1])]
+            escaped = [escape_special_tokens(self.tokenizer, text) for text in targets]
+            ids = Ragged.from_rows(
+                self.tokenizer(
+                    text_target=escaped, add_special_tokens=False, verbose=False
+                )["input_ids"]
+            )
         first = [] if self.first_id is None else [self.first_id]
         end = [] if self.special_ids.end_id is None else [self.special_ids.end_id]
-        rows = [[*first, *row, *end] for row in ids]
-        was_cut = np.array([len(row) > limit for row in rows])
-        return Ragged.from_rows(row[:limit] for row in rows), was_cut
+        written = surround(ids, first, end)
+        return written.head(limit), written.lengths > limit
 
     def encode_prompts(
         self, texts: list[str], limit: int
     ) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the token ids of each prompt, and a mask of the truncated texts."""
         rows, was_cut = self.prompt_encoder.encode(texts, np.full(len(texts), limit))
-        return np.split(rows.values, rows.offsets[1:-1]), was_cut
+        return rows.rows(), was_cut
 
     def decode(self, ids: list[int]) -> str:
         """Decode token ids, skipping special tokens."""

@@ -4,6 +4,7 @@ Independent of the model: its special tokens are passed as ids.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from ..exceptions import TextValueError
-from .encoding import Encoding
-from .ragged import Ragged, offsets_of
+from .encoding import Encoding, encode
+from .ragged import Ragged, offsets_of, ranges
 from .tokenization import SpecialTokens, tokenize
 
 
@@ -60,34 +61,35 @@ class PromptEncoder:
         TextValueError
             If a prompt exceeds its limit even with an empty text.
         """
-        rows = self._encode_prompts([self.render(text) for text in texts])
-        was_cut = np.array([len(row) for row in rows]) > limits
-        for position in np.flatnonzero(was_cut):
-            rows[position] = self._truncate(texts[position], int(limits[position]))
-        return Ragged.from_rows(rows), was_cut
+        prompts = self._encode_prompts([self.render(text) for text in texts])
+        was_cut = prompts.lengths > limits
+        if was_cut.any():
+            rows = [row.tolist() for row in prompts.rows()]
+            for position in np.flatnonzero(was_cut):
+                limit = int(limits[position])
+                rows[position] = self._truncate(texts[position], limit).tolist()
+            prompts = Ragged.from_rows(rows)
+        return prompts, was_cut
 
-    def _encode_prompts(self, prompts: list[str]) -> list[list[int]]:
+    def _encode_prompts(self, prompts: list[str]) -> Ragged:
         ids = tokenize(
             self.tokenizer, prompts, split_special_tokens=self.split_special_tokens
         )
         special = self.special
-        prefix = special.prefix if special else []
-        suffix = special.suffix if special else []
-        empty = special.empty if special else []
-        bounds = zip(ids.offsets[:-1], ids.offsets[1:], strict=True)
-        rows = (ids.values[start:end].tolist() for start, end in bounds)
-        return [[*prefix, *(row or empty), *suffix] for row in rows]
+        if special is None:
+            return ids
+        return surround(ids, special.prefix, special.suffix, special.empty)
 
-    def _truncate(self, text: str, limit: int) -> list[int]:
+    def _truncate(self, text: str, limit: int) -> np.ndarray:
         """Return the prompt with the longest prefix of the text that fits the limit."""
         text, ends = self._token_ends(text)
         n_kept = len(ends)
         while n_kept:
-            (row,) = self._encode_prompts([self.render(text[: ends[n_kept - 1]])])
+            row = self._encode_prompts([self.render(text[: ends[n_kept - 1]])]).values
             if len(row) <= limit:
                 return row
             n_kept = max(0, n_kept - (len(row) - limit))
-        (row,) = self._encode_prompts([self.render("")])
+        row = self._encode_prompts([self.render("")]).values
         if len(row) > limit:
             raise TextValueError(
                 f"The prompt takes {len(row)} tokens before any text is inserted, more "
@@ -104,6 +106,17 @@ class PromptEncoder:
             return text, range(1, len(text) + 1)
         offsets = backend.encode(text, add_special_tokens=False).offsets
         return text, [end for _, end in offsets]
+
+
+def surround(
+    ids: Ragged, prefix: list[int], suffix: list[int], empty: Sequence[int] = ()
+) -> Ragged:
+    """Return each row with the prefix and suffix around it.
+
+    A row without tokens, prefix and suffix gets the token in ``empty``.
+    """
+    special = SpecialTokens(prefix, [], suffix, 0, [*empty], [], [])
+    return encode([ids], special, max_length=sys.maxsize, window=False).ids
 
 
 @dataclass(frozen=True)
@@ -175,30 +188,23 @@ def encode_continuations(
         Labels: the next token id at each position.
     """
     n_prompt, n_target = prompts.lengths, targets.lengths
+    starts = offsets_of(n_prompt + n_target)[:-1]
+    joined = np.empty(len(prompts.values) + len(targets.values), dtype=np.int32)
+    joined[ranges(starts, n_prompt)] = prompts.values
+    joined[ranges(starts + n_prompt, n_target)] = targets.values
     lengths = n_prompt + n_target - 1
-    offsets = offsets_of(lengths)
-    joined = np.empty(lengths.sum() + len(prompts), dtype=np.int32)
-    bounds = offsets_of(lengths + 1)
-    is_prompt = _leading_mask(n_prompt, lengths + 1)
-    joined[is_prompt] = prompts.values
-    joined[~is_prompt] = targets.values
-    is_last = np.zeros(len(joined), dtype=bool)
-    is_last[bounds[1:] - 1] = True
-    is_first = np.zeros(len(joined), dtype=bool)
-    is_first[bounds[:-1]] = True
-    predicted = ~is_prompt & ~is_first
-    columns = np.arange(len(joined)) - np.repeat(bounds[:-1], lengths + 1) - 1
-    counts = np.minimum(n_target, lengths)
+    first = np.maximum(n_prompt, 1)  # the first token of a row has none before it
+    counts = lengths + 1 - first
     encoding = Encoding(
-        Ragged(joined[~is_last], offsets),
+        Ragged(joined[ranges(starts, lengths)], offsets_of(lengths)),
         None,
         np.arange(len(prompts), dtype=np.int32),
         n_texts=len(prompts),
         n_truncated=n_truncated,
         pad_id=pad_id,
-        positions=Ragged(columns[predicted], offsets_of(counts)),
+        positions=Ragged(ranges(first - 1, counts), offsets_of(counts)),
     )
-    return encoding, joined[predicted].astype(np.int64)
+    return encoding, joined[ranges(starts + first, counts)].astype(np.int64)
 
 
 def encode_pairs(
@@ -262,14 +268,5 @@ def cut_blocks(texts: Ragged, size: int) -> tuple[Ragged, np.ndarray]:
     first_blocks = np.repeat(offsets_of(n_blocks)[:-1], n_blocks)
     starts = (np.arange(len(sample_index)) - first_blocks) * (size - 1)
     sizes = np.minimum(size, texts.lengths[sample_index] - starts)
-    values = [
-        texts.values[start : start + n]
-        for start, n in zip(texts.offsets[sample_index] + starts, sizes, strict=True)
-    ]
-    return Ragged(np.concatenate(values), offsets_of(sizes)), sample_index
-
-
-def _leading_mask(counts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return a flat mask of the first ``counts[i]`` tokens of each row ``i``."""
-    columns = np.arange(lengths.sum()) - np.repeat(offsets_of(lengths)[:-1], lengths)
-    return columns < np.repeat(counts, lengths)
+    values = texts.values[ranges(texts.offsets[sample_index] + starts, sizes)]
+    return Ragged(values, offsets_of(sizes)), sample_index

@@ -49,6 +49,17 @@ class Ragged:
             hashes[rows] = np.diff(ends, prepend=np.uint64(0))
         return hashes
 
+    def rows(self) -> list[np.ndarray]:
+        """Return the rows as a list of arrays."""
+        return np.split(self.values, self.offsets[1:-1])
+
+    def head(self, most: int) -> "Ragged":
+        """Return the first values of each row, ``most`` at the most."""
+        lengths = np.minimum(self.lengths, most)
+        return Ragged(
+            self.values[ranges(self.offsets[:-1], lengths)], offsets_of(lengths)
+        )
+
     def flat_indices(self, rows: np.ndarray) -> np.ndarray:
         """Return the indices into ``values`` of the given rows."""
         starts = self.offsets[rows]

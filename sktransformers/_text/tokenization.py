@@ -4,19 +4,22 @@ Padding and truncation are never set on the tokenizer, because concurrent calls 
 different lengths would interfere. Special tokens that are written in a text are text.
 """
 
+import functools
 import itertools
 import json
 import re
 import uuid
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from .ragged import CHUNK, Ragged
+
+_Result = TypeVar("_Result")
 
 _MAX_BYTES = 2**26
 _BYTES_PER_ENTRY = 150  # overhead of the dictionary entry and its two objects
@@ -72,7 +75,7 @@ def escape_special_tokens(tokenizer: Any, text: str) -> str:
     str
         A text in which no special token occurs.
     """
-    return _state_of(tokenizer).written.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text)
+    return state_of(tokenizer).written.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text)
 
 
 def backend_encodings(
@@ -96,7 +99,7 @@ def backend_encodings(
     list of tokenizers.Encoding
         Ids and offsets of each text.
     """
-    state, backend = _state_of(tokenizer), tokenizer.backend_tokenizer
+    state, backend = state_of(tokenizer), tokenizer.backend_tokenizer
     texts = list(map(_replace_surrogates, texts))
 
     def encode(backend: Any, texts: list[str]) -> list[Any]:
@@ -107,9 +110,12 @@ def backend_encodings(
     items = encode(backend, texts)
     found = state.find_special([item.ids for item in items], texts) if split else []
     if found:
-        plain = state.backend_without_special(backend)
-        again = encode(plain, [texts[i] for i in found])
-        for i, item in zip(found, again, strict=True):
+        again = [texts[i] for i in found]
+        try:
+            backend = state.backend_without_special(backend)
+        except Exception:  # parts written in Python cannot be copied
+            again = [escape_special_tokens(tokenizer, text) for text in again]
+        for i, item in zip(found, encode(backend, again), strict=True):
             items[i] = item
     return items
 
@@ -119,7 +125,7 @@ def _iter_ids(tokenizer: Any, texts: list[str], split: bool) -> Iterator[bytes]:
     if getattr(tokenizer, "backend_tokenizer", None) is not None:
         _reset_backend(tokenizer, tokenizer.backend_tokenizer)
         read_ids = _read_ids
-    state = _state_of(tokenizer)
+    state = state_of(tokenizer)
     cache = state.cache if split else state.cache_with_special
     for start in range(0, len(texts), CHUNK):
         chunk = texts[start : start + CHUNK]
@@ -147,7 +153,7 @@ def _read_in_python(tokenizer: Any, texts: list[str], split: bool) -> list[list[
         return rows
 
     texts = list(map(_replace_surrogates, texts))
-    rows, state = read(texts), _state_of(tokenizer)
+    rows, state = read(texts), state_of(tokenizer)
     for i in state.find_special(rows, texts) if split else ():
         again = read([texts[i]], split_special_tokens=True)
         if state.find_special(again, [texts[i]]):  # looks up whole words, "[SEP]" too
@@ -209,7 +215,7 @@ class TokenCache:
         self._ids[text] = ids
 
 
-class _State:
+class TokenizerState:
     """What is known of a tokenizer: cached ids and its special tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
@@ -270,21 +276,30 @@ def _without_special_tokens(backend: Any, names: set[str]) -> Any:
     return copy
 
 
-_STATES: WeakKeyDictionary[Any, tuple[Any, _State]] = WeakKeyDictionary()
+_STATES: WeakKeyDictionary[Any, tuple[Any, TokenizerState]] = WeakKeyDictionary()
 
 
-def _state_of(tokenizer: Any) -> _State:
+def state_of(tokenizer: Any) -> TokenizerState:
     """Return the state of a tokenizer; adding tokens to it invalidates the state."""
     version = len(tokenizer), getattr(tokenizer, "split_special_tokens", None)
     known = _STATES.get(tokenizer)
     if known is None or known[0] != version:
-        known = _STATES[tokenizer] = version, _State(tokenizer)
+        known = _STATES[tokenizer] = version, TokenizerState(tokenizer)
     return known[1]
 
 
-def cache_of(tokenizer: Any) -> TokenCache:
-    """Return the cache of a tokenizer's ids."""
-    return _state_of(tokenizer).cache
+def per_tokenizer(function: Callable[..., _Result]) -> Callable[..., _Result]:
+    """Cache a function of a tokenizer, its last argument, as long as that lives."""
+    known: WeakKeyDictionary[Any, _Result] = WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def cached(*args: Any) -> _Result:
+        tokenizer = args[-1]
+        if tokenizer not in known:
+            known[tokenizer] = function(*args)
+        return known[tokenizer]
+
+    return cached
 
 
 @dataclass(frozen=True)
@@ -313,15 +328,8 @@ class SpecialTokens:
     pair_types: list[int]
 
     @classmethod
+    @per_tokenizer
     def of(cls, tokenizer: Any) -> "SpecialTokens":
-        """Return the special tokens of a tokenizer, cached per tokenizer."""
-        special = _SPECIAL_TOKENS.get(tokenizer)
-        if special is None:
-            special = _SPECIAL_TOKENS[tokenizer] = cls._read(tokenizer)
-        return special
-
-    @classmethod
-    def _read(cls, tokenizer: Any) -> "SpecialTokens":
         """Infer the special tokens from an encoded text and an encoded text pair."""
         text, plain = _find_known_text(tokenizer)
         single, pair = tokenizer(text), tokenizer(text, text)
@@ -366,9 +374,6 @@ class SpecialTokens:
         second = self.pair_types[end - 1]
         more = [second] * ((n_columns - 2) * (len(self.separator) + 1))
         return [*self.pair_types[:end], *more, *self.pair_types[end:]]
-
-
-_SPECIAL_TOKENS: WeakKeyDictionary[Any, SpecialTokens] = WeakKeyDictionary()
 
 
 def _find_known_text(tokenizer: Any) -> tuple[str, list[int]]:

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import regex
@@ -18,7 +17,13 @@ from ..exceptions import TextValueError
 from .encoding import Encoding, encode
 from .inputs import describe, read_column
 from .ragged import Ragged, offsets_of, ranges
-from .tokenization import SpecialTokens, count_dropped, first_id, tokenize
+from .tokenization import (
+    SpecialTokens,
+    count_dropped,
+    first_id,
+    per_tokenizer,
+    tokenize,
+)
 from .windows import cut_rows
 
 _FOR_UNKNOWN_WORD = ("unk", "mask", "eos", "sep", "cls", "bos")
@@ -293,28 +298,19 @@ class SpaceMarks:
     token_id: int
 
     @classmethod
+    @per_tokenizer
     def of(cls, tokenizer: Any) -> "SpaceMarks":
-        """Return the space marks of a tokenizer, cached per tokenizer."""
-        marks = _SPACE_MARKS.get(tokenizer)
-        if marks is None:
-            marks = _SPACE_MARKS[tokenizer] = cls._read(tokenizer)
-        return marks
-
-    @classmethod
-    def _read(cls, tokenizer: Any) -> "SpaceMarks":
-        running, first, second, with_space = _rows(tokenizer, ["b a", "b", "a", " a"])
+        """Infer the space marks from encoded words."""
+        running, first, second, with_space = (
+            row.tolist() for row in tokenize(tokenizer, ["b a", "b", "a", " a"]).rows()
+        )
         in_text = running == first + with_space and running != first + second
         rare = [in_text * " " + character for character in _RARE_CHARACTERS]
-        blank, *rows = _rows(tokenizer, [" ", *rare])
-        rows = [row for row in rows if len(row) > 1 or (row and row == blank)]
-        marker = {row[0] for row in rows} - {tokenizer.unk_token_id}
+        blank, *rows = tokenize(tokenizer, [" ", *rare]).rows()
+        bare = blank.tolist()
+        marker = {row[0] for row in rows if len(row) > 1 or row.tolist() == bare != []}
+        marker -= {tokenizer.unk_token_id}
         return cls(in_text, marker.pop() if len(marker) == 1 else -1)
 
 
-_SPACE_MARKS: WeakKeyDictionary[Any, SpaceMarks] = WeakKeyDictionary()
 _RARE_CHARACTERS = ("\ue000", "\uf500", "\U00100000")  # private use; in UTF-8 unlike
-
-
-def _rows(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    ids = tokenize(tokenizer, texts)
-    return [part.tolist() for part in np.split(ids.values, ids.offsets[1:-1])]

@@ -22,7 +22,7 @@ from sktransformers._inference import embedding_cache as vector_cache
 from sktransformers._inference import predict as prediction
 from sktransformers._inference.embedding_cache import VectorCache, keys_of
 from sktransformers._text import tokenization
-from sktransformers._text.tokenization import TokenCache, cache_of
+from sktransformers._text.tokenization import TokenCache, state_of
 
 
 @pytest.fixture(autouse=True)
@@ -230,7 +230,7 @@ def test_new_tokens_make_a_new_cache():
     tokenizer = make_word_tokenizer("bert")
     tokenization.tokenize(tokenizer, ["good brandnew film"])
     before = tokenization.tokenize(tokenizer, ["good brandnew film"]).values
-    assert len(cache_of(tokenizer)) == 1
+    assert len(state_of(tokenizer).cache) == 1
     tokenizer.add_tokens(["brandnew"])
     after = tokenization.tokenize(tokenizer, ["good brandnew film"]).values
     assert before[1] != after[1] == len(tokenizer) - 1

@@ -9,6 +9,7 @@ import torch
 import transformers
 from tiny_models import assert_close, make_config, make_sentences, make_word_tokenizer
 from tiny_models import save_tiny_model as save
+from tokenizers import processors
 
 from sktransformers import TransformerClassifier
 from sktransformers._models.token_types import count_token_types, special_tokens_of
@@ -92,3 +93,23 @@ def test_pairs_of_models_with_few_token_types(
     assert_close(
         classifier.predict_proba(copies)[0], classifier.predict_proba(copies)[1]
     )
+
+
+def test_a_type_of_its_own_for_the_first_token(tmp_path):
+    directory = save(tmp_path, "bert", type_vocab_size=3)
+    tokenizer = make_word_tokenizer("bert")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:2 $A [SEP]",
+        pair="[CLS]:2 $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer.save_pretrained(directory)
+    X, y = make_sentences(16)
+    params = {"max_epochs": 0, "pooling": "mean", "device": "cpu"}
+    classifier = TransformerClassifier(directory, **params).fit(X, y)
+    inputs = tokenizer(X, padding=True, return_tensors="pt")
+    assert inputs["token_type_ids"][:, 0].eq(2).all()
+    with torch.no_grad():
+        hidden = classifier.model_.encoder(**inputs).last_hidden_state
+    mask = inputs["attention_mask"].unsqueeze(-1)
+    assert_close(classifier.transform(X), (hidden * mask).sum(1) / mask.sum(1))

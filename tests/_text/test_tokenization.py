@@ -13,7 +13,7 @@ from tiny_tokenizers import (
     make_byte_bpe,
     make_sentencepiece,
 )
-from tokenizers import models, processors
+from tokenizers import models, pre_tokenizers, processors
 
 from sktransformers._text.encoding import encode
 from sktransformers._text.offsets import token_offsets
@@ -126,6 +126,22 @@ def test_tokens_of_texts_with_special_tokens_are_located():
         assert offsets[2] - offsets[1] == len(tokenize(tokenizer, [text]).values)
         covered = {i for span in spans for i in span}
         assert covered >= {i for i, sign in enumerate(text) if sign != " "}
+
+
+def test_a_backend_with_parts_in_python():
+    tokenizer = make_word_tokenizer("bert")
+    expected = rows_of(tokenize(tokenizer, ["a [ SEP] film"]))
+    part = pre_tokenizers.PreTokenizer.custom(Split())
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence([backend.pre_tokenizer, part])
+    with pytest.raises(Exception, match="Custom PreTokenizer cannot be serialized"):
+        backend.to_str()
+    assert rows_of(tokenize(tokenizer, ["a [SEP] film"])) == expected
+
+
+class Split:
+    def pre_tokenize(self, text):
+        text.split(lambda _, piece: piece.split(" ", "removed"))
 
 
 def test_a_slow_tokenizer_that_looks_up_whole_words(tmp_path):
