@@ -166,11 +166,13 @@ def encode(value: Any, name: str = "") -> Any:
 
 def _encode_labels(labels: np.ndarray) -> list[Any]:
     values = [v.item() if isinstance(v, np.generic) else v for v in labels.tolist()]
-    if not _LABEL_DTYPE.fullmatch(labels.dtype.str) or not _are_plain(values):
+    try:
+        _decode_labels(labels.dtype.str, values)
+    except (TypeError, ValueError) as error:
         raise ModelFormatError(
             f"Labels such as {values[0]!r:.80}, of dtype {labels.dtype}, cannot be "
             "saved. Fit with labels of type str, bool, int or float."
-        )
+        ) from error
     return values
 
 
@@ -214,14 +216,8 @@ def _decode_labels(dtype: str, values: Any) -> np.ndarray:
         raise ValueError(f"unsupported label dtype {dtype}")
     labels = np.array(values, dtype=dtype)
     found = labels.tolist()
-    if _with_types(found) != _with_types(values) or not _are_plain(found):
+    is_plain = all(type(value) in _SCALARS for value in found)
+    # By type too, as True == 1 == 1.0.
+    if found != values or [*map(type, found)] != [*map(type, values)] or not is_plain:
         raise ValueError(f"the values are not exactly representable as {dtype}")
     return labels
-
-
-def _with_types(values: list[Any]) -> list[tuple[type, Any]]:
-    return [(type(value), value) for value in values]  # True == 1 == 1.0
-
-
-def _are_plain(values: list[Any]) -> bool:
-    return all(type(value) in _SCALARS for value in values)

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._compat import check_feature_names, get_feature_names
 from .._inference.memory import memory_folder
-from .._persistence.pickling import adapter_settings, leave_out_base, read_base
+from .._persistence.pickling import adapter_attributes, leave_out_base, read_base
 from .._tasks import Task
 from .._text.dataset import EncodedDataset, make_rng, seen_by_callbacks, split, weigh
 from .._text.inputs import Inputs, check_texts
@@ -143,7 +143,7 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
             "_length_limit": limit,
             "_n_texts": len(texts),
             "_task": task,
-            "_adapter": adapter_settings(self, warm_start=warm_start),
+            **adapter_attributes(self, warm_start=warm_start),
             "_checkpoint_name": self._checkpoint_name if warm_start else location,
             **self._attributes_of(texts),
         }

@@ -12,13 +12,12 @@ from transformers import (
     GenerationConfig,
 )
 
-from .._compat import model_class, read_gguf_once
+from .._compat import model_class
 from .._text.prompt_format import SpecialTokenIds
 from ..exceptions import ModelFormatError
 from .files import quiet
-from .gguf import gguf_options
 from .heads import is_decoder
-from .loading import PretrainedCheckpoint, attention_for
+from .loading import PretrainedCheckpoint, read_weights, require_shapes
 
 # Dequantizing a GGUF file takes seconds, so the last small model is kept in memory.
 _MOST_BYTES_KEPT = 2**28
@@ -178,27 +177,10 @@ def _auto_class(config: Any) -> Any:
 
 
 def _read(checkpoint: PretrainedCheckpoint, dtype: torch.dtype) -> Any:
-    auto_class = _auto_class(checkpoint.config)
-    file = checkpoint.gguf_file
-    path = None if file is None else Path(checkpoint.folder) / file
-    try:
-        with quiet(), read_gguf_once(path, last=True):
-            model, report = auto_class.from_pretrained(
-                checkpoint.folder,
-                config=copy.deepcopy(checkpoint.config),
-                local_files_only=True,
-                dtype=dtype,
-                attn_implementation=attention_for(auto_class, checkpoint.config),
-                trust_remote_code=checkpoint.trust_remote_code,
-                output_loading_info=True,
-                **gguf_options(file, weights=True),
-            )
-    except Exception as error:  # safetensors and pickle raise their own types
-        raise ModelFormatError(
-            f"The weights of {checkpoint.name!r} cannot be read as "
-            f"{auto_class.__name__}: {error}"
-        ) from error
-    missing = set(report["missing_keys"]) - checkpoint.finish(model)
+    config = copy.deepcopy(checkpoint.config)
+    model, report = read_weights(checkpoint, _auto_class(config), config, dtype)
+    require_shapes(repr(checkpoint.name), report["mismatched_keys"])
+    missing = report["missing_keys"]
     if missing:
         raise ModelFormatError(
             f"The checkpoint {checkpoint.name!r} lacks weights that are required for "

@@ -89,23 +89,6 @@ class PretrainedCheckpoint:
         architectures = self.config.architectures or [""]
         return head is not None and architectures[0].endswith(f"For{head}")
 
-    def finish(self, module: Any) -> set[str]:
-        """Merge the adapter, if any, into a loaded module, and name the module.
-
-        Parameters
-        ----------
-        module : PreTrainedModel
-            Modified in place.
-
-        Returns
-        -------
-        set of str
-            Names of the weights that come from the adapter.
-        """
-        given = set() if self.adapter is None else self.adapter.merge_into(module)
-        name_model(module, self.name)
-        return given
-
     @property
     def label_names(self) -> list[str]:
         """Label names of the trained head, in the order of its outputs."""
@@ -244,6 +227,57 @@ def load_module(
                 f"y has {n_outputs}. Pass pooling='mean' (or 'cls', 'last') to put a "
                 "new head in its place, or a y with the checkpoint's labels."
             )
+    module, report = read_weights(checkpoint, auto_class, config, dtype)
+    missing = report["missing_keys"]
+    if is_complete and missing:
+        raise ModelFormatError(
+            f"The checkpoint {checkpoint.name!r} is incomplete: weights are missing, "
+            f"such as {min(missing)!r} ({len(missing)} in all)."
+        )
+    _require_encoder_weights(checkpoint, module, missing)
+    require_shapes(
+        repr(checkpoint.name),
+        # A head of another task is replaced by a new one.
+        (
+            entry
+            for entry in report["mismatched_keys"]
+            if pooling != "head"
+            or checkpoint.has_trained_head(head)
+            or entry[0].startswith(module.base_model_prefix)
+        ),
+    )
+    return module.eval()
+
+
+def read_weights(
+    checkpoint: PretrainedCheckpoint, auto_class: Any, config: Any, dtype: torch.dtype
+) -> tuple[Any, dict[str, Any]]:
+    """Load a model with the weights of a checkpoint and of its adapter, if any.
+
+    Parameters
+    ----------
+    checkpoint : PretrainedCheckpoint
+        Checkpoint to load.
+    auto_class : type
+        Auto class of transformers to load it with.
+    config : PreTrainedConfig
+        Configuration of the model; modified in place.
+    dtype : torch.dtype
+        Data type of the weights.
+
+    Returns
+    -------
+    module : PreTrainedModel
+        The model.
+    report : dict
+        Its weights that the checkpoint lacks ("missing_keys"), and those that it has
+        in another shape ("mismatched_keys").
+
+    Raises
+    ------
+    ModelFormatError
+        If the weights cannot be loaded.
+    """
     file = checkpoint.gguf_file
     path = None if file is None else Path(checkpoint.folder) / file
     try:
@@ -264,29 +298,12 @@ def load_module(
             f"The weights of {checkpoint.name!r} cannot be read as "
             f"{auto_class.__name__}: {error}"
         ) from error
-    given = checkpoint.finish(module)
+    adapter = checkpoint.adapter
+    given = set() if adapter is None else adapter.merge_into(module)
+    name_model(module, checkpoint.name)
+    mismatched = [e for e in report["mismatched_keys"] if e[0] not in given]
     missing = set(report["missing_keys"]) - given
-    if is_complete and missing:
-        raise ModelFormatError(
-            f"The checkpoint {checkpoint.name!r} is incomplete: weights are missing, "
-            f"such as {min(missing)!r} ({len(missing)} in all)."
-        )
-    _require_encoder_weights(checkpoint, module, missing)
-    require_shapes(
-        repr(checkpoint.name),
-        # A head of another task is replaced by a new one.
-        (
-            entry
-            for entry in report["mismatched_keys"]
-            if entry[0] not in given
-            and (
-                pooling != "head"
-                or checkpoint.has_trained_head(head)
-                or entry[0].startswith(module.base_model_prefix)
-            )
-        ),
-    )
-    return module.eval()
+    return module, {"missing_keys": missing, "mismatched_keys": mismatched}
 
 
 def read_folder(

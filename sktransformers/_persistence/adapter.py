@@ -46,9 +46,20 @@ def describe_adapter(estimator: Any) -> Adapter | None:
     -------
     Adapter or None
         Description to save, or None if the model has no adapter.
+
+    Raises
+    ------
+    ModelFormatError
+        If the adapter was added to weights that would not be saved.
     """
     if not has_adapter(estimator.model_):
         return None
+    if vars(estimator).get("_has_trained_base"):
+        raise ModelFormatError(
+            "The adapter was added to a model that had been trained before, by "
+            "warm_start, and only the adapter would be saved. Call merge_adapter() "
+            "first, or pickle the estimator."
+        )
     return Adapter(
         settings=estimator._adapter,
         weights_hash=fingerprint(estimator.model_),

@@ -32,15 +32,39 @@ class PickledModel:
     weights: Any
 
 
-def adapter_settings(estimator: Any, *, warm_start: bool = False) -> Any:
+def adapter_attributes(estimator: Any, *, warm_start: bool) -> dict[str, Any]:
+    """Return the fitted attributes that describe the adapter.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Not changed.
+    warm_start : bool
+        Whether the training continues with the fitted model, which keeps its adapter.
+
+    Returns
+    -------
+    dict
+        ``_adapter``, its settings or None, and ``_has_trained_base``, whether it is
+        added to weights that are not those of the checkpoint.
+    """
+    if not warm_start:
+        return {"_adapter": adapter_settings(estimator), "_has_trained_base": False}
+    from .._models.lora import has_adapter
+
+    if has_adapter(estimator.model_):
+        names = "_adapter", "_has_trained_base"
+        return {name: vars(estimator).get(name) for name in names}
+    return {"_adapter": adapter_settings(estimator), "_has_trained_base": True}
+
+
+def adapter_settings(estimator: Any) -> Any:
     """Make the adapter settings from the LoRA parameters of an estimator.
 
     Parameters
     ----------
     estimator : estimator
         Not changed.
-    warm_start : bool, default=False
-        Whether the training continues with the fitted model, which keeps its adapter.
 
     Returns
     -------
@@ -50,21 +74,11 @@ def adapter_settings(estimator: Any, *, warm_start: bool = False) -> Any:
     Raises
     ------
     ValueError
-        If ``trainable`` is also set, or the fitted model has no adapter to continue.
+        If ``trainable`` is also set.
     ImportError
         If peft is not installed.
     """
     rank = estimator.lora_rank
-    if warm_start:
-        from .._models.lora import has_adapter
-
-        if has_adapter(estimator.model_):
-            return estimator._adapter
-        if rank is not None:
-            raise ValueError(
-                f"lora_rank={rank} cannot add an adapter to a model that was fitted "
-                "without one, or merged. Set lora_rank=None or warm_start=False."
-            )
     if rank is None:
         return None
     if estimator.trainable != "all":
@@ -104,6 +118,8 @@ def leave_out_base(estimator: Any, state: dict[str, Any]) -> None:
 
     description, is_remote = describe_model(model), has_remote_code(estimator)
     weights: Any
+    if has_adapter(model) and state.get("_has_trained_base"):
+        return
     if has_adapter(model):
         weights = adapter_state(model, state["_adapter"])
     elif store is False:

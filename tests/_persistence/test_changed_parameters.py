@@ -10,6 +10,7 @@ from sklearn.base import clone
 from tiny_models import save_tiny_model
 
 from sktransformers import TransformerTagger
+from sktransformers.exceptions import ModelFormatError
 
 # Values that differ from those of the fits. The first group acts in fit alone; how
 # texts are cut and generated may be changed after fit.
@@ -136,8 +137,17 @@ def test_a_warm_start_keeps_the_adapter_that_it_continues(tmp_path):
     estimator.set_params(warm_start=True, lora_rank=5, lora_alpha=1.0)
     again = pickle.loads(pickle.dumps(estimator.fit(X, ["pos", "neg"] * 12)))
     assert np.array_equal(predictions(again), predictions(estimator))
-    estimator.merge_adapter()
-    before = predictions(estimator)
-    with pytest.raises(ValueError, match=r"lora_rank=5 cannot add an adapter"):
-        estimator.fit(X, ["pos", "neg"] * 12)
-    assert np.array_equal(predictions(estimator), before)
+
+
+def test_an_adapter_on_trained_weights_is_pickled_with_them(tmp_path):
+    pytest.importorskip("peft")
+    estimator = MAKERS["pooled"](tmp_path / "base")
+    estimator.set_params(warm_start=True, lora_rank=2, early_stopping=False)
+    for _ in range(2):
+        again = pickle.loads(pickle.dumps(estimator.fit(X, ["pos", "neg"] * 12)))
+        assert np.array_equal(predictions(again), predictions(estimator))
+    with pytest.raises(ModelFormatError, match="merge_adapter"):
+        estimator.save_pretrained(tmp_path / "saved")
+    estimator.merge_adapter().save_pretrained(tmp_path / "saved")
+    again = read_again(estimator, tmp_path / "saved")
+    assert np.array_equal(predictions(again), predictions(estimator))
