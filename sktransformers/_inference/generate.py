@@ -22,7 +22,7 @@ from transformers import (
 from .._hardware.devices import autocast, is_out_of_memory
 from ..exceptions import DivergenceError
 from .forward import NOT_FINITE
-from .padding import pad, takes_padding, without_generation_config
+from .padding import find_shared_by, pad, without_generation_config
 from .sampling import GenerationSettings, Row, Stop, choose, draw_key
 
 _TOKEN_BUDGET = 8192
@@ -79,15 +79,18 @@ def generate(
     """
     _check(model, prompts, settings)
     start: Any = [settings.decoder_start_id] if model.config.is_encoder_decoder else []
-    results: list[list[int]] = [[] for _ in range(len(prompts) * settings.n)]
-    batches = _batches(
-        prompts,
-        settings,
-        token_budget,
-        is_encoder_decoder=model.config.is_encoder_decoder,
-        takes_padding=takes_padding(model, prompts, settings, device),
-    )
+    if settings.num_beams == 1:
+        prompts = [ids for ids in prompts for _ in range(settings.n)]
+    shared_by = find_shared_by(model, prompts, settings, device)
+    if shared_by == "none" and settings.num_beams > 1:
+        raise ValueError(
+            f"{type(model).__name__} generates other texts in batches, which beam "
+            "search needs. Pass num_beams=1."
+        )
+    is_encoder_decoder = model.config.is_encoder_decoder
+    batches = _batches(prompts, settings, token_budget, shared_by, is_encoder_decoder)
     model = without_generation_config(model)
+    results: dict[int, list[int]] = {}
     waiting = list(batches)[::-1]
     while waiting:
         numbers = waiting.pop()
@@ -107,9 +110,8 @@ def generate(
             half = len(numbers) // 2
             waiting += [numbers[half:], numbers[:half]]
             continue
-        for row in rows:
-            results[row.place] = row.tokens
-    return results
+        results |= {row.place: row.tokens for row in rows}
+    return [results[place] for place in sorted(results)]
 
 
 def stream(
@@ -224,23 +226,24 @@ def _batches(
     prompts: Sequence[np.ndarray],
     settings: GenerationSettings,
     token_budget: int,
-    *,
+    shared_by: str,
     is_encoder_decoder: bool,
-    takes_padding: bool,
 ) -> Iterator[list[int]]:
     """Split prompts into batches, longest first; of equal length if required."""
-    if settings.num_beams > 1 and settings.penalizes_repetition:
-        # The penalties of transformers include the padding tokens of a decoder.
-        takes_padding = takes_padding and is_encoder_decoder
+    looks_back = settings.num_beams > 1 and settings.penalizes_repetition
+    if shared_by == "all" and looks_back and not is_encoder_decoder:
+        shared_by = "equal"  # the penalties of transformers include padding tokens
     lengths = np.array([len(ids) for ids in prompts])
     order = np.argsort(-lengths, kind="stable")
     while len(order):
         longest = int(lengths[order[0]])
         width = longest + settings.max_new_tokens
-        size = max(1, token_budget // (width * max(settings.num_beams, settings.n)))
+        size = max(1, token_budget // (width * settings.num_beams))
         # All rows take the same number of steps, beyond the context if lengths differ.
         is_full = settings.context is not None and width > settings.context
-        if not takes_padding or (is_full and not is_encoder_decoder):
+        if shared_by == "none":
+            size = 1
+        elif shared_by == "equal" or (is_full and not is_encoder_decoder):
             size = min(size, int((lengths[order] == longest).sum()))
         yield order[:size].tolist()
         order = order[size:]
@@ -249,13 +252,20 @@ def _batches(
 def _make_rows(
     number: int, given: list[int], settings: GenerationSettings, seed: int
 ) -> Iterator[Row]:
-    """Yield the initial states of the sequences to generate for a prompt."""
+    """Yield the initial states of the sequences to generate for an input."""
     limit = settings.max_new_tokens
     if settings.context is not None:
         limit = min(limit, settings.context - len(given))
-    for sample in range(settings.n):
-        key = draw_key(seed, number, sample) if settings.do_sample else 0
-        yield Row(number * settings.n + sample, given, limit, key)
+    n_rows = _rows_per_input(settings)
+    for place in range(number * n_rows, (number + 1) * n_rows):
+        prompt, sample = divmod(place, settings.n)
+        key = draw_key(seed, prompt, sample) if settings.do_sample else 0
+        yield Row(place, given, limit, key)
+
+
+def _rows_per_input(settings: GenerationSettings) -> int:
+    """Return the number of texts of an input: the best of its beams."""
+    return settings.n if settings.num_beams > 1 else 1
 
 
 def _generate_batch(
@@ -266,15 +276,13 @@ def _generate_batch(
     device: torch.device,
     stop: Stop | None,
 ) -> None:
-    """Generate the tokens of all rows, ``settings.n`` for each prompt."""
+    """Generate the tokens of all rows; with beams, ``settings.n`` for each prompt."""
     is_encoder_decoder = model.config.is_encoder_decoder
     ids, mask = pad(prompts, settings.pad_id, left=not is_encoder_decoder)
     n_given = 1 if is_encoder_decoder else ids.shape[1]
     max_new_tokens = max(row.limit for row in rows)
     processors: list[LogitsProcessor] = [_RequireFinite()]
     if settings.num_beams == 1:
-        each = np.arange(len(ids)).repeat(settings.n)
-        ids, mask = ids[each], mask[each]
         config = _configuration(settings, max_new_tokens)
         processors.append(_ChooseTokens(rows, settings, stop))
         criteria: list[StoppingCriteria] = [_BatchIsDone(rows)]

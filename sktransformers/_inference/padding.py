@@ -1,9 +1,9 @@
-"""Whether a generative model can be given prompts of different lengths together.
+"""Which prompts a generative model can be given together, found by trying.
 
 Most models mask padding and take the positions of the other tokens. Some have no
-attention mask, read the last column, select what they attend to, or keep a state. No
-attribute of a model tells, so its logits for a few prompts together are compared with
-those for each prompt alone.
+attention mask, read the last column, select what they attend to, or mix the states of
+the rows. No attribute of a model tells, so its logits for a few prompts together are
+compared with those for each prompt alone.
 """
 
 import copy
@@ -22,24 +22,24 @@ _TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4}
 _TOLERANCE_OF_HALF_PRECISION = 5e-2
 
 # By model: what was found, and the length of the longest prompt that it was found with.
-_KNOWN: WeakKeyDictionary[Any, tuple[bool, int]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[Any, tuple[str, int]] = WeakKeyDictionary()
 
 
-def takes_padding(
+def find_shared_by(
     model: Any,
     prompts: Sequence[np.ndarray],
     settings: GenerationSettings,
     device: torch.device,
-) -> bool:
-    """Return whether the next tokens do not depend on the other prompts of a batch.
+) -> str:
+    """Return which prompts can share a batch without changing each other's logits.
 
     Parameters
     ----------
     model : PreTrainedModel
         Decoder-only or encoder-decoder model, in evaluation mode. Not modified.
     prompts : sequence of ndarray of shape (n_ids,)
-        Token ids, some of which are tried. The result is cached until much longer
-        prompts come.
+        Token ids. The longest is tried, with its parts; the result is cached until a
+        much longer one comes.
     settings : GenerationSettings
         Generation settings.
     device : torch.device
@@ -47,19 +47,17 @@ def takes_padding(
 
     Returns
     -------
-    bool
-        Whether prompts of different lengths can share a batch.
+    {"all", "equal", "none"}
+        All prompts, those of equal length, or none.
     """
-    lengths = np.array([len(prompt) for prompt in prompts])
-    if not len(prompts) or lengths.min() == (longest := int(lengths.max())):
-        return True  # there is nothing to pad
-    found, tried = _KNOWN.get(model, (True, 0))
-    if not found or longest <= 2 * tried:
+    if len(prompts) < 2 and settings.num_beams == 1:
+        return "all"
+    longest = max(prompts, key=len, default=np.empty(0))
+    found, tried = _KNOWN.get(model, ("all", 0))
+    if found == "none" or len(longest) <= 2 * tried:
         return found
-    order = np.argsort(lengths, kind="stable")
-    rows = [prompts[i] for i in order[[0, len(order) // 2, -1]]]
     # The second step reads the key-value cache or the state.
-    is_full = settings.context is not None and longest + 2 > settings.context
+    is_full = settings.context is not None and len(longest) + 2 > settings.context
     config = GenerationConfig(
         max_new_tokens=1 if is_full else 2,
         do_sample=False,
@@ -69,13 +67,24 @@ def takes_padding(
         decoder_start_token_id=settings.decoder_start_id,
     )
     plain = without_generation_config(model)
-    with torch.inference_mode():
+    n = len(longest)
+    rows = [longest, longest[::-1].copy(), longest[n // 2 :], longest[-(n // 8) - 1 :]]
+    tolerance = _TOLERANCE.get(model.dtype, _TOLERANCE_OF_HALF_PRECISION)
+
+    def are_independent(rows: list[np.ndarray]) -> bool:
         together = _next_logits(plain, rows, config, device)
         alone = torch.cat([_next_logits(plain, [row], config, device) for row in rows])
-    tolerance = _TOLERANCE.get(model.dtype, _TOLERANCE_OF_HALF_PRECISION)
-    difference, scale = (together - alone).abs().max(), alone.abs().max()
-    found = bool(difference <= tolerance * scale)
-    _KNOWN[model] = found, longest
+        if not alone.isfinite().all():
+            return True  # there is nothing to compare; generation raises an error
+        difference, scale = (together - alone).abs().max(), alone.abs().max()
+        return bool(difference <= tolerance * scale)
+
+    with torch.inference_mode():
+        if found == "all" and not are_independent(rows):
+            found = "equal"
+        if found == "equal" and not are_independent(rows[:2]):
+            found = "none"
+    _KNOWN[model] = found, len(longest)
     return found
 
 

@@ -265,32 +265,38 @@ def test_other_precisions(precision):
 
 
 @pytest.mark.parametrize("is_encoder_decoder", [False, True])
-@pytest.mark.parametrize("takes_padding", [False, True])
+@pytest.mark.parametrize("shared_by", ["all", "equal", "none"])
 @pytest.mark.parametrize("way", ["sampling", "beams", "beams with penalties"])
-def test_the_budget_holds_for_new_tokens_and_samples_too(
-    is_encoder_decoder, takes_padding, way
+def test_the_budget_holds_for_new_tokens_and_beams_too(
+    is_encoder_decoder, shared_by, way
 ):
     prompts, settings = make_prompts(20), WAYS[way]
-    batches = list(
-        generation._batches(
-            prompts,
-            settings,
-            200,
-            is_encoder_decoder=is_encoder_decoder,
-            takes_padding=takes_padding,
+    batches = [
+        [len(prompts[i]) for i in batch]
+        for batch in generation._batches(
+            prompts, settings, 200, shared_by, is_encoder_decoder
         )
-    )
-    assert sorted(i for batch in batches for i in batch) == list(range(20))
-    is_padded = False
-    for batch in batches:
-        lengths = {len(prompts[i]) for i in batch}
-        n_rows = len(batch) * max(settings.num_beams, settings.n)
-        assert len(batch) == 1 or n_rows * (max(lengths) + 12) <= 200
-        is_padded |= len(lengths) > 1
+    ]
+    assert sorted(itertools.chain(*batches)) == sorted(map(len, prompts))
+    for lengths in batches:
+        n_tokens = len(lengths) * settings.num_beams * (max(lengths) + 12)
+        assert len(lengths) == 1 or n_tokens <= 200
     # The penalties of beam search look back at a decoder's prompt.
     looks_back = way == "beams with penalties" and not is_encoder_decoder
-    assert is_padded == (takes_padding and not looks_back)
-    assert len(batches) < 20
+    is_padded = any(len(set(lengths)) > 1 for lengths in batches)
+    assert is_padded == (shared_by == "all" and not looks_back)
+    assert (len(batches) == 20) == (shared_by == "none")
+
+
+def test_beams_of_a_model_that_mixes_rows_are_refused(models, monkeypatch):
+    monkeypatch.setattr(generation, "find_shared_by", lambda *_: "none")
+    prompts, settings = make_prompts(3), WAYS["sampling"]
+    rows = generate(models["llama"], prompts, settings, device=CPU)
+    monkeypatch.undo()
+    assert rows == generate(models["llama"], prompts, settings, device=CPU)
+    monkeypatch.setattr(generation, "find_shared_by", lambda *_: "none")
+    with pytest.raises(ValueError, match="LlamaForCausalLM generates other texts in"):
+        generate(models["llama"], prompts, WAYS["beams"], device=CPU)
 
 
 @pytest.mark.parametrize("kind", ["llama", "bart"])
@@ -396,6 +402,7 @@ def test_errors_are_raised_where_the_stream_is_read(models):
     assert list(ids) == []
 
 
+@pytest.mark.slow
 def test_a_program_may_end_before_its_stream(tmp_path):
     """The interpreter waits for the thread, which notices."""
     program = """

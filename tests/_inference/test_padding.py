@@ -1,6 +1,6 @@
 """Which models can be given prompts of different lengths together."""
 
-import inspect
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from generation_models import (
 )
 
 from sktransformers._inference import padding
-from sktransformers._inference.padding import takes_padding
+from sktransformers._inference.padding import find_shared_by
 from sktransformers._inference.sampling import GenerationSettings
 
 CPU = torch.device("cpu")
@@ -41,9 +41,13 @@ def calls(monkeypatch):
     return found
 
 
+def find(model, prompts, **settings):
+    return find_shared_by(model, prompts, replace(SETTINGS, **settings), CPU)
+
+
 @pytest.mark.parametrize("kind", DECODERS + PAIRS)
 def test_models_that_mask_padding(kind):
-    assert takes_padding(make_generative(kind), make_prompts(), SETTINGS, CPU)
+    assert find(make_generative(kind), make_prompts()) == "all"
 
 
 @pytest.mark.parametrize("kind", ["llama", "bart"])
@@ -52,30 +56,37 @@ def test_a_model_that_reads_padding(kind, monkeypatch):
     reader = model.get_encoder() if kind == "bart" else model
     own = reader.forward
 
+    @functools.wraps(own)
     def forward(*args, **inputs):
         inputs["attention_mask"] = None
         return own(*args, **inputs)
 
-    forward.__signature__ = inspect.signature(own)
     monkeypatch.setattr(reader, "forward", forward)
-    assert not takes_padding(model, make_prompts(), SETTINGS, CPU)
+    assert find(model, make_prompts()) == "equal"
+
+
+def test_a_model_that_mixes_rows(monkeypatch):
+    model = make_generative("llama")
+    own = model.lm_head.forward
+    monkeypatch.setattr(model.lm_head, "forward", lambda x: own(x - x.mean(dim=0)))
+    assert find(model, make_prompts()) == "none"
 
 
 def test_a_model_is_tried_once_until_longer_prompts_come(calls):
     model = make_generative("gpt2")
     prompts = [np.arange(4, 4 + n) for n in (3, 5, 4)]
     for _ in range(2):
-        assert takes_padding(model, prompts, SETTINGS, CPU)
-        assert calls == [3, 1, 1, 1]
-    takes_padding(model, [*prompts, np.arange(4, 14)], SETTINGS, CPU)
-    assert len(calls) == 4
-    full = [*prompts, np.full(POSITIONS - 1, 4)]
-    assert takes_padding(model, full, replace(SETTINGS, context=POSITIONS), CPU)
-    assert len(calls) == 8
+        assert find(model, prompts) == "all"
+        assert calls == [4, 1, 1, 1, 1]
+    find(model, [*prompts, np.arange(4, 14)])
+    assert len(calls) == 5
+    full = np.full(POSITIONS - 1, 4)
+    assert find(model, [*prompts, full], context=POSITIONS) == "all"
+    assert len(calls) == 10
 
 
-def test_prompts_of_one_length_are_not_tried(calls):
+def test_a_single_prompt_is_not_tried(calls):
     model = make_generative("gpt2")
-    assert takes_padding(model, [], SETTINGS, CPU)
-    assert takes_padding(model, [np.array([4, 5]), np.array([6, 7])], SETTINGS, CPU)
+    assert find(model, []) == "all"
+    assert find(model, [np.array([4, 5])]) == "all"
     assert calls == []
