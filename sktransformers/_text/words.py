@@ -313,4 +313,4 @@ class SpaceMarks:
         return cls(in_text, marker.pop() if len(marker) == 1 else -1)
 
 
-_RARE_CHARACTERS = ("\ue000", "\uf500", "\U00100000")  # private use; in UTF-8 unlike
+_RARE_CHARACTERS = ("\ua66e", "\U00010900", "\u0cf1")  # which begin unlike in UTF-8
