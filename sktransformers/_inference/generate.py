@@ -4,6 +4,7 @@ Independent of text and scikit-learn. Without beam search, the next tokens are c
 :func:`~.sampling.choose`, so that they do not depend on the other rows of the batch.
 """
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
@@ -154,21 +155,19 @@ def stream(
         )
     _check(model, [prompt], settings)
 
-    def run(stop: Stop) -> None:
-        generate(
-            model,
-            [prompt],
-            settings,
-            device=device,
-            precision=precision,
-            seed=seed,
-            stop=stop,
-        )
-
+    run = functools.partial(
+        generate,
+        model,
+        [prompt],
+        settings,
+        device=device,
+        precision=precision,
+        seed=seed,
+    )
     return _stream(run, stop)
 
 
-def _stream(run: Callable[[Stop], None], stop: Stop | None) -> Iterator[int]:
+def _stream(run: Callable[..., object], stop: Stop | None) -> Iterator[int]:
     """Run a generation in a thread; yield each id that its stopping criterion sees."""
     queue: SimpleQueue[int | BaseException | None] = SimpleQueue()
     is_closed = threading.Event()
@@ -182,7 +181,7 @@ def _stream(run: Callable[[Stop], None], stop: Stop | None) -> Iterator[int]:
     def work() -> None:
         end = None
         try:
-            run(hand_over)
+            run(stop=hand_over)
         except BaseException as error:  # also what a stopping criterion raises
             end = error
         queue.put(end)
@@ -283,16 +282,14 @@ def _generate_batch(
     max_new_tokens = max(row.limit for row in rows)
     processors: list[LogitsProcessor] = [_RequireFinite()]
     if settings.num_beams == 1:
-        config = _configuration(settings, max_new_tokens)
         processors.append(_ChooseTokens(rows, settings, stop))
         criteria: list[StoppingCriteria] = [_BatchIsDone(rows)]
     else:
-        config = _beam_configuration(settings, max_new_tokens)
         criteria = [] if stop is None else [_StopCallable(stop, n_given)]
     outputs = model.generate(
         torch.from_numpy(ids).to(device),
         attention_mask=torch.from_numpy(mask).to(device),
-        generation_config=config,
+        generation_config=_configuration(settings, max_new_tokens),
         logits_processor=LogitsProcessorList(processors),
         stopping_criteria=StoppingCriteriaList(criteria),
     )
@@ -304,8 +301,20 @@ def _generate_batch(
 
 
 def _configuration(
-    settings: GenerationSettings, max_new_tokens: int, **options: Any
+    settings: GenerationSettings, max_new_tokens: int
 ) -> GenerationConfig:
+    """Return the generation config; with one beam, tokens are chosen by `choose`."""
+    options: dict[str, Any] = {}
+    if settings.num_beams > 1:
+        options = {
+            "eos_token_id": list(settings.eos_ids) or None,
+            "num_beams": settings.num_beams,
+            "num_return_sequences": settings.n,
+            "forced_bos_token_id": settings.forced_first_id,
+            "repetition_penalty": settings.repetition_penalty,
+            "no_repeat_ngram_size": settings.no_repeat_ngram_size,
+            "suppress_tokens": list(settings.suppressed_ids) or None,
+        }
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -313,22 +322,6 @@ def _configuration(
         pad_token_id=settings.pad_id,
         decoder_start_token_id=settings.decoder_start_id,
         **options,
-    )
-
-
-def _beam_configuration(
-    settings: GenerationSettings, max_new_tokens: int
-) -> GenerationConfig:
-    return _configuration(
-        settings,
-        max_new_tokens,
-        eos_token_id=list(settings.eos_ids) or None,
-        num_beams=settings.num_beams,
-        num_return_sequences=settings.n,
-        forced_bos_token_id=settings.forced_first_id,
-        repetition_penalty=settings.repetition_penalty,
-        no_repeat_ngram_size=settings.no_repeat_ngram_size,
-        suppress_tokens=list(settings.suppressed_ids) or None,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from .._hardware.devices import is_out_of_memory
 from .sampling import GenerationSettings
 
 # Relative to the largest logit; rounding errors are smaller.
@@ -79,11 +80,16 @@ def find_shared_by(
         difference, scale = (together - alone).abs().max(), alone.abs().max()
         return bool(difference <= tolerance * scale)
 
-    with torch.inference_mode():
-        if found == "all" and not are_independent(rows):
-            found = "equal"
-        if found == "equal" and not are_independent(rows[:2]):
-            found = "none"
+    try:
+        with torch.inference_mode():
+            if found == "all" and not are_independent(rows):
+                found = "equal"
+            if found == "equal" and not are_independent(rows[:2]):
+                found = "none"
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return found if settings.num_beams > 1 else "none"
     _KNOWN[model] = found, len(longest)
     return found
 

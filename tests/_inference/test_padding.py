@@ -90,3 +90,19 @@ def test_a_single_prompt_is_not_tried(calls):
     assert find(model, []) == "all"
     assert find(model, [np.array([4, 5])]) == "all"
     assert calls == []
+
+
+def test_prompts_are_generated_alone_where_several_do_not_fit(monkeypatch):
+    model = make_generative("gpt2")
+    own = model.forward
+
+    @functools.wraps(own)
+    def forward(*args, **inputs):
+        if len(inputs["input_ids"]) > 1:
+            raise torch.OutOfMemoryError
+        return own(*args, **inputs)
+
+    monkeypatch.setattr(model, "forward", forward)
+    assert find(model, make_prompts()) == "none"
+    monkeypatch.undo()
+    assert find(model, make_prompts()) == "all"
