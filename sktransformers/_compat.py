@@ -21,6 +21,7 @@ from typing import Any
 
 # The private modules below are what scikit-learn's own estimators are written with;
 # its guide for developers has no public counterpart of them.
+from sklearn.base import BaseEstimator
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -63,6 +64,7 @@ __all__ = [
     "safe_indexing",
     "set_activation_checkpointing",
     "supports_sdpa",
+    "table_of_fitted_attributes",
     "validate_parameters",
     "validate_params",
     "with_submodule",
@@ -97,6 +99,15 @@ def validate_parameters(estimator: Any) -> None:
     ``fit_context``; an estimator that is read from a file has no ``fit`` to call.
     """
     estimator._validate_params()
+
+
+def table_of_fitted_attributes(estimator: Any, doc_link: str = "") -> Any:
+    """Return the fitted attributes that an estimator's HTML representation shows.
+
+    Uses ``BaseEstimator._get_fitted_attr_html``, which estimators override to shorten
+    values: there is no public way.
+    """
+    return BaseEstimator._get_fitted_attr_html(estimator, doc_link)
 
 
 # torch

@@ -53,6 +53,13 @@ def test_parameters_are_validated_without_a_fit():
         _compat.validate_parameters(TransformerClassifier(batch_size=0))
 
 
+def test_the_table_of_fitted_attributes(fitted_classifier):
+    table = _compat.table_of_fitted_attributes(fitted_classifier)
+    assert table["n_epochs_"]["value"] == fitted_classifier.n_epochs_
+    assert table["model_"]["value"] is fitted_classifier.model_
+    assert type(fitted_classifier)._get_fitted_attr_html(fitted_classifier) is not table
+
+
 def test_a_write_in_place_changes_the_version():
     parameter = torch.nn.Parameter(torch.zeros(2))
     before = _compat.parameter_version(parameter)

@@ -18,7 +18,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from .._compat import check_feature_names, get_feature_names
+from .._compat import check_feature_names, get_feature_names, table_of_fitted_attributes
 from .._inference.memory import memory_folder
 from .._persistence.pickling import adapter_attributes, leave_out_base, read_base
 from .._tasks import Task
@@ -32,6 +32,7 @@ from ..exceptions import (
     TruncationWarning,
 )
 from .parameters import SHARED
+from .representation import describe_attributes
 
 if TYPE_CHECKING:
     from .._text.encoding import Encoding
@@ -561,6 +562,10 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
         """Restore the state, and load weights that the pickle leaves out."""
         super().__setstate__(state)
         read_base(self)
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
+        # Called by scikit-learn's HTML representation of an estimator.
+        return describe_attributes(table_of_fitted_attributes(self, doc_link))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
