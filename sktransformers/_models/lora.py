@@ -5,6 +5,7 @@ https://arxiv.org/abs/2106.09685
 """
 
 import importlib
+import warnings
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -102,6 +103,8 @@ def add_adapter(model: Any, settings: AdapterSettings) -> None:
     )
     try:
         with quiet():
+            # peft warns of merging tied layers, which merge_adapter can do.
+            warnings.filterwarnings("ignore", "Model has `tie_word", UserWarning)
             inject_adapter_in_model(config, model.encoder)
     except ValueError as error:
         raise ValueError(
