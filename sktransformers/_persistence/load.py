@@ -79,6 +79,7 @@ def read_estimator(cls: Any, folder: Path, names: set[str]) -> Any:
     estimator.__dict__.update(
         {k: v for k, v in asdict(state.fitted).items() if v is not None},
         _adapter=adapter and adapter.settings,
+        _has_trained_base=False,
         _task=task,
         model_=model,
         tokenizer_=tokenizer,

@@ -59,7 +59,7 @@ IN_PREDICTION = {
     "do_sample": True,
     "inference_precision": "bfloat16",
     "long_text": "error",
-    "max_length": 100,
+    "max_length": 64,
     "max_new_tokens": 2,
     "memory": "elsewhere",
     "min_p": 0.1,
