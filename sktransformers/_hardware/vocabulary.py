@@ -52,6 +52,18 @@ class CompactEmbedding(nn.Module):
         trained = functional.embedding(rows.clamp_min(0), self.weight)
         return torch.where((rows >= 0).unsqueeze(-1), trained, self.full(ids))
 
+    def take(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the trained rows of values for all token ids."""
+        return values[self.ids]
+
+    def put(
+        self, values: torch.Tensor, others: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return values for all token ids: the trained rows, and zeros or others."""
+        whole = torch.zeros_like(self.full.weight) if others is None else others.clone()
+        whole[self.ids] = values
+        return whole
+
     def expand(self) -> nn.Embedding:
         """Return the full embedding layer, updated with the trained rows."""
         with torch.no_grad():
@@ -80,6 +92,12 @@ def compact_vocabulary(model: nn.Module, encoder: Any, ids: np.ndarray) -> None:
     used = np.union1d(ids, [] if full.padding_idx is None else [full.padding_idx])
     trained = torch.from_numpy(used.astype(np.int64)).to(full.weight.device)
     _replace(model, full, CompactEmbedding(full, trained))
+
+
+def compact_embeddings(model: nn.Module) -> dict[str, CompactEmbedding]:
+    """Return the compact embeddings of a model by the names of their parameters."""
+    modules = model.named_modules()
+    return {f"{n}.weight": m for n, m in modules if isinstance(m, CompactEmbedding)}
 
 
 def expand_vocabulary(model: nn.Module) -> None:

@@ -5,13 +5,16 @@ using example inputs; the result is called like the model.
 """
 
 import contextlib
+import ctypes
 import importlib
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -29,6 +32,22 @@ _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.2}
 
 # Warning filters and log levels are global, so only one thread converts at a time.
 _CONVERSION_LOCK = threading.RLock()
+
+
+_ALIVE: WeakSet[ForwardPass] = WeakSet()
+
+
+def _keep_inherited() -> None:
+    """Never delete converted models in a forked process.
+
+    OpenVINO's destructors wait for threads, which a forked process does not have.
+    """
+    for converted in _ALIVE:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(converted))
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_keep_inherited)
 
 
 class AcceleratedModel:
@@ -114,6 +133,7 @@ class AcceleratedModel:
                     f"{runtime.title} cannot run this model: {reason}. Predict with "
                     "PyTorch, or try the other backend."
                 ) from error
+        _ALIVE.add(converted)
         return converted
 
     def _compare(self, method: str, converted: ForwardPass) -> None:

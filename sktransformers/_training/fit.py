@@ -150,6 +150,8 @@ def fit_model(inputs: FitInputs, callback_data: dict[str, Any]) -> dict[str, Any
             if best is not None:
                 best.restore()
             model.zero_grad(set_to_none=True)
+            if inputs.one_epoch:
+                moments = moments_of(trainer.optimizer, model, inputs.optimizer_state)
     if estimator.gradient_checkpointing:
         set_checkpointing(model, active=False)
     mark_frozen(model, _frozen_source(inputs, model))
@@ -158,7 +160,7 @@ def fit_model(inputs: FitInputs, callback_data: dict[str, Any]) -> dict[str, Any
         estimator=estimator, reconstruction_attributes=fitted, **callback_data
     )
     if inputs.one_epoch:
-        fitted["_optimizer_state"] = moments_of(trainer.optimizer, model)
+        fitted["_optimizer_state"] = moments
     return fitted
 
 
@@ -335,9 +337,7 @@ def _fast_training(
     inputs: FitInputs, model: Model
 ) -> contextlib.AbstractContextManager[None]:
     encoding, token_ids = inputs.train_data.encoding, None
-    # The state of an optimizer that is continued needs all embeddings.
-    keeps_state = inputs.one_epoch or inputs.optimizer_state is not None
-    if not (model.predicts_tokens or keeps_state):
+    if not model.predicts_tokens:
         token_ids = encoding.all_ids
     return fast_training(
         model,

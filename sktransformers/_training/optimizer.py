@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from transformers import get_scheduler
 
+from .._hardware.vocabulary import compact_embeddings
+
 
 def make_optimizer(
     body: nn.Module,
@@ -61,7 +63,9 @@ def _split_by_decay(
 
 
 def moments_of(
-    optimizer: torch.optim.Optimizer, model: nn.Module
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    earlier: dict[str, dict[str, Any]] | None,
 ) -> dict[str, dict[str, Any]]:
     """Return the state of an optimizer by parameter name.
 
@@ -71,6 +75,9 @@ def moments_of(
         Optimizer of parameters of the model.
     model : nn.Module
         Model with the parameters.
+    earlier : dict or None
+        Moments that the optimizer started with. Token embeddings that are not trained
+        keep theirs, or have moments of zero.
 
     Returns
     -------
@@ -78,7 +85,14 @@ def moments_of(
         Step and moments of each parameter that was trained.
     """
     named = model.named_parameters()
-    return {name: optimizer.state[p] for name, p in named if p in optimizer.state}
+    moments = {name: optimizer.state[p] for name, p in named if p in optimizer.state}
+    for name, table in compact_embeddings(model).items():
+        known = (earlier or {}).get(name, {})
+        moments[name] = {
+            key: table.put(value, known.get(key)) if value.ndim else value
+            for key, value in moments.get(name, {}).items()
+        }
+    return moments
 
 
 def restore_moments(
@@ -100,9 +114,15 @@ def restore_moments(
     ordered = [
         names[id(p)] for group in optimizer.param_groups for p in group["params"]
     ]
-    state = {i: moments[name] for i, name in enumerate(ordered) if name in moments}
+    moments = copy.deepcopy(moments)
+    for name, table in compact_embeddings(model).items():
+        moments[name] = {
+            key: table.take(value) if value.ndim else value
+            for key, value in moments.get(name, {}).items()
+        }
+    state = {i: moments[name] for i, name in enumerate(ordered) if moments.get(name)}
     groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": groups})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def make_schedule(

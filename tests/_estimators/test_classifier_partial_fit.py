@@ -5,7 +5,9 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import clone
-from tiny_models import bit_equal
+from tiny_models import assert_close, bit_equal
+
+from sktransformers._hardware import training
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +151,42 @@ def test_a_pickle_does_not_carry_the_state_of_the_optimizer(tiny_classifier, X, 
     dumped = pickle.dumps(tiny_classifier)
     assert len(dumped) < 1.1 * size
     assert pickle.loads(dumped).partial_fit(X, y).score(X, y) > 0.8
+
+
+def test_partial_fit_trains_the_embeddings_of_the_words_it_sees(tiny_classifier, X, y):
+    def embeddings_of(words):
+        ids = tiny_classifier.tokenizer_.convert_tokens_to_ids(words)
+        module = tiny_classifier.model_.module
+        return module.get_input_embeddings().weight.detach()[ids].clone()
+
+    first, second = ["good film", "bad film"] * 8, ["great plot", "dull plot"] * 8
+    labels = [y[0], next(label for label in y if label != y[0])] * 8
+    tiny_classifier.set_params(weight_decay=0.5)
+    tiny_classifier.partial_fit(first, labels, classes=sorted(set(y)))
+    seen, other = embeddings_of(["good", "bad"]), embeddings_of(["music", "scene"])
+    unseen = embeddings_of(["great", "plot"])
+    tiny_classifier.partial_fit(second, labels)
+    assert np.array_equal(embeddings_of(["good", "bad"]), seen)
+    assert np.array_equal(embeddings_of(["music", "scene"]), other)
+    assert not np.isclose(embeddings_of(["great", "plot"]), unseen).all(axis=1).any()
+    # AdamW goes on with the moments that it had for a word.
+    state = tiny_classifier._optimizer_state
+    table = tiny_classifier.model_.module.get_input_embeddings().weight
+    (moments,) = [s for s in state.values() if s["exp_avg"].shape == table.shape]
+    rows = moments["exp_avg"].abs().sum(dim=1).gt(0)
+    ids = tiny_classifier.tokenizer_(["good bad film great dull plot"])["input_ids"][0]
+    assert set(rows.nonzero()[:, 0].tolist()) <= {*ids}
+    assert rows[ids[1:-1]].all()
+
+
+def test_partial_fit_of_all_words_is_as_training_all_embeddings(
+    tiny_classifier, X, y, monkeypatch
+):
+    tiny_classifier.set_params(weight_decay=0.0)
+    other = clone(tiny_classifier)
+    for _ in range(2):
+        tiny_classifier.partial_fit(X, y, classes=sorted(set(y)))
+    monkeypatch.setattr(training, "compact_vocabulary", lambda *args: None)
+    for _ in range(2):
+        other.partial_fit(X, y, classes=sorted(set(y)))
+    assert_close(tiny_classifier.predict_proba(X), other.predict_proba(X), rtol=1e-4)

@@ -200,6 +200,39 @@ assert model(x=torch.ones(4, 5)).tolist() == [[2.0] * 5] * 4
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@needs_openvino
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_can_discard_a_conversion_and_convert_again():
+    program = """
+import os, torch
+from sktransformers._inference.backends import AcceleratedModel
+
+class Double(torch.nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+def convert():
+    return AcceleratedModel(Double(), "openvino", "float32", [{"x": torch.ones(2, 3)}])
+
+model = convert()
+process = os.fork()
+if process == 0:
+    model = None
+    model = convert()
+    os._exit(model(x=torch.ones(4, 5)).tolist() != [[2.0] * 5] * 4)
+print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), model(x=torch.ones(1, 1)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(runtimes.__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "0 tensor([[2.]])\n"), done.stderr
+
+
 def test_none_undoes_it(classifier, fake):
     before = classifier.predict_proba(TEXTS)
     assert not (

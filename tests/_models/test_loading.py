@@ -203,6 +203,18 @@ def test_a_model_that_the_hub_does_not_have(fake_hub):
         find_checkpoint("someone/tny")
 
 
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("pooling", ["mean", "head"])
+def test_weights_of_another_dtype_are_converted(stored, pooling, copied_model):
+    AutoModel.from_pretrained(copied_model).to(stored).save_pretrained(copied_model)
+    expected = AutoModel.from_pretrained(copied_model, dtype=torch.float32)
+    model = build_model(copied_model, pooling)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    for name, parameter in expected.named_parameters():
+        if "pooler" not in name:  # not in every class
+            assert torch.equal(model.encoder.get_parameter(name), parameter)
+
+
 def test_weights_in_parts_must_all_be_there(copied_model):
     index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.st"}}
     (copied_model / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -174,6 +174,7 @@ TIED = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 @pytest.mark.parametrize(("kind", "targets"), TIED)
 def test_merged_embeddings_leave_the_output_layer_as_it_was(kind, targets, tmp_path):
     generator = TransformerGenerator(
