@@ -172,7 +172,6 @@ def merge_adapter(model: nn.Module) -> None:
                 layer.weight = nn.Parameter(layer.weight.detach().clone())
                 child.merge(safe_merge=True)
                 setattr(parent, name, layer)
-        vars(parent).pop("peft_config", None)  # peft would warn of a second adapter
     model.requires_grad_(True)
 
 

@@ -65,7 +65,7 @@ def _split_by_decay(
 def moments_of(
     optimizer: torch.optim.Optimizer,
     model: nn.Module,
-    earlier: dict[str, dict[str, Any]] | None,
+    earlier: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return the state of an optimizer by parameter name.
 
@@ -75,7 +75,7 @@ def moments_of(
         Optimizer of parameters of the model.
     model : nn.Module
         Model with the parameters.
-    earlier : dict or None
+    earlier : dict or None, default=None
         Moments that the optimizer started with. Token embeddings that are not trained
         keep theirs, or have moments of zero.
 
