@@ -45,6 +45,7 @@ __all__ = [
     "Options",
     "StrOptions",
     "attention_implementation",
+    "attribute_dicts",
     "callbacks_of",
     "check_feature_names",
     "check_matplotlib_support",
@@ -154,6 +155,24 @@ def _has_bfloat16_instructions() -> bool:
     # torch 2.10 has only private functions for this.
     cpu = torch.cpu
     return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
+
+
+def attribute_dicts(model: Any) -> list[dict[str, Any]]:
+    """Return the dictionaries that hold what a model's forward pass may set.
+
+    Uses ``Module._buffers`` and ``Module._modules``: assigning what ``state_dict`` and
+    ``named_modules`` return would take as long as a prediction. Only the modules of
+    transformers and of remote code are looked at: torch's set nothing.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for module in model.modules():
+        if not type(module).__module__.startswith("transformers"):
+            continue
+        config = getattr(module, "config", None)
+        parts = [vars(module), module._buffers, module._modules]
+        parts += [vars(config)] if hasattr(config, "__dict__") else []
+        found.update((id(part), part) for part in parts)
+    return list(found.values())
 
 
 def with_submodule(module: Any, name: str, child: Any) -> Any:

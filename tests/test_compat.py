@@ -104,6 +104,16 @@ def test_a_submodule_is_replaced_in_a_copy_alone():
     assert torch.equal(module(x), expected)
 
 
+def test_attributes_that_a_forward_pass_may_set(tiny_model):
+    model = transformers.AutoModel.from_pretrained(tiny_model)
+    found = _compat.attribute_dicts(torch.nn.Sequential(model))
+    assert any(part is vars(model.config) for part in found)
+    for module in (model, model.encoder.layer[0]):
+        for part in (vars(module), module._buffers, module._modules):
+            assert any(part is other for other in found)
+    assert not any(part is vars(model.pooler.dense) for part in found)
+
+
 def test_the_class_of_a_model_is_known_before_it_is_read():
     auto = transformers.AutoModelForSequenceClassification
     bert, t5 = transformers.BertConfig(), transformers.T5Config()

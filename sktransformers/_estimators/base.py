@@ -538,10 +538,10 @@ class BaseTextEstimator(CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the outputs of the model for each text."""
-        from .._inference.predict import place_model, predict_texts
+        from .._inference.predict import predict_texts, prepare_prediction
 
         encoding = self._encode_fitted(X)
-        model, device, precision = place_model(self)
+        model, encoding, device, precision = prepare_prediction(self, encoding)
         folder = memory_folder(self)
         return predict_texts(model, self._task, encoding, device, precision, folder)
 

@@ -30,10 +30,10 @@ class EmbeddingEstimator(TransformerMixin, BaseTextEstimator):
             of the model's architecture, the mean of the last hidden states or, for a
             decoder, the last one.
         """
-        from .._inference.predict import embed, place_model, source_of
+        from .._inference.predict import embed, prepare_prediction, source_of
 
         encoding = self._encode_fitted(X)
-        model, device, precision = place_model(self)
+        model, encoding, device, precision = prepare_prediction(self, encoding)
         vectors = embed(
             model,
             encoding,
@@ -61,7 +61,7 @@ class EmbeddingEstimator(TransformerMixin, BaseTextEstimator):
             Feature names, such as "transformerclassifier0", "transformerclassifier1".
         """
         check_is_fitted(self)
-        width = self.model_.encoder.config.get_text_config().hidden_size
+        width = self.model_.width
         return generate_get_feature_names_out(self, width, input_features)
 
     def __sklearn_tags__(self) -> Any:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 
 from .._compat import cpu_multiplies_bfloat16
@@ -218,7 +219,7 @@ def _find_trim() -> Callable[[int], int] | None:
 
 
 def rng_state(device: torch.device) -> list[torch.Tensor]:
-    """Return the states of the generators that :func:`isolated_rng` seeds."""
+    """Return the states of torch's generators that :func:`isolated_rng` seeds."""
     states = [torch.default_generator.get_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
@@ -236,23 +237,54 @@ def set_rng_state(device: torch.device, states: list[torch.Tensor]) -> None:
         torch.mps.set_rng_state(states[1])
 
 
+class GlobalRandomState:
+    """State of the global generators of torch and NumPy.
+
+    Parameters
+    ----------
+    device : torch.device
+        Device whose generator is included.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._torch = rng_state(device)
+        self._numpy = np.random.get_state()  # noqa: NPY002, BigBird draws from it
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, GlobalRandomState):
+            return NotImplemented
+        pairs = zip(self._torch, other._torch, strict=True)
+        return all(torch.equal(a, b) for a, b in pairs) and all(
+            np.array_equal(a, b) for a, b in zip(self._numpy, other._numpy, strict=True)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def restore(self) -> None:
+        """Set the generators to this state."""
+        set_rng_state(self._device, self._torch)
+        np.random.set_state(self._numpy)  # noqa: NPY002
+
+
 @contextlib.contextmanager
 def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators inside a context, and restore them on exit.
+    """Seed the generators of torch and NumPy inside a context; restore them on exit.
 
     The generators are global, so a lock admits one thread at a time, which keeps the
     random numbers of each thread reproducible.
     """
     with _RNG_LOCK:
-        states = rng_state(device)
-        # Not torch.manual_seed, which would also seed all other devices.
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        if device.type == "mps":
-            torch.mps.manual_seed(seed)
+        state = GlobalRandomState(device)
         try:
+            # Not torch.manual_seed, which would also seed all other devices.
+            torch.default_generator.manual_seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
+            if device.type == "mps":
+                torch.mps.manual_seed(seed)
             yield
         finally:
-            set_rng_state(device, states)
+            state.restore()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._models.forward_state import ForwardState
 from .._models.heads import ArchitectureModel, PooledModel, layers_of
 from .._models.weights import copy_sharing_weights
 
@@ -135,7 +136,12 @@ def cache_frozen_layers(
     layers = layers_of(model.encoder)
     only_head_trains = not any(p.requires_grad for p in model.encoder.parameters())
     if only_head_trains and model.has_new_head:
-        embed = copy_sharing_weights(model).eval().embed
+        frozen = copy_sharing_weights(model).eval()
+
+        def embed(**inputs: torch.Tensor) -> torch.Tensor:
+            with ForwardState(frozen):
+                return frozen.embed(**inputs)
+
         return CachedFrozenLayers(embed, _Head(model), n_outputs, keep=keep)
     n_frozen = sum(1 for _ in itertools.takewhile(_is_frozen, layers))
     if not n_frozen:
@@ -152,7 +158,7 @@ def cache_frozen_layers(
     ):
         return None
     top = _Top(model, n_frozen, others if isinstance(output, tuple) else None)
-    with torch.no_grad():
+    with ForwardState(model), torch.no_grad():
         expected = model(**sample)
         outputs = top.eval()(bottom(**sample), **sample)
     atol = _TOLERANCE * float(expected.abs().max())
@@ -193,7 +199,8 @@ class _Bottom:
     def run(self, **inputs: torch.Tensor) -> Any:
         """Return the output of the layer, or None if the layer was not called."""
         try:
-            self._model(**inputs)
+            with ForwardState(self._model):
+                self._model(**inputs)
         except _EarlyExit as early_exit:
             return early_exit.args[0]
         return None

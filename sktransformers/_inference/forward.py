@@ -3,13 +3,21 @@
 import copy
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
 from torch import nn
 
 from .._compat import parameter_version
-from .._hardware.devices import DTYPES, autocast, trim_heap
+from .._hardware.devices import (
+    DTYPES,
+    GlobalRandomState,
+    autocast,
+    isolated_rng,
+    trim_heap,
+)
+from .._models.forward_state import ForwardState
 from ..exceptions import DivergenceError
 
 Inputs = dict[str, torch.Tensor]
@@ -70,6 +78,59 @@ def state_of(model: nn.Module) -> tuple[Any, ...]:
     return parameters[0].device, [(id(p), parameter_version(p)) for p in parameters]
 
 
+# Models whose forward pass draws random numbers.
+_DRAWING: WeakSet[nn.Module] = WeakSet()
+
+
+class _IsolatedForward:
+    """A forward pass that depends on its inputs only and changes nothing else."""
+
+    def __init__(
+        self, forward: Callable[..., torch.Tensor], device: torch.device
+    ) -> None:
+        owner = getattr(forward, "__self__", forward)
+        owner = getattr(owner, "unwrapped", owner)
+        self._forward = forward
+        self._device = device
+        self._model = owner if isinstance(owner, nn.Module) else None
+
+    def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
+        if self._model is None:  # a backend's, which keeps no state
+            return self._forward(**inputs)
+        state = ForwardState(self._model)
+        try:
+            if self._model in _DRAWING:
+                with isolated_rng(0, self._device):
+                    return self._forward(**inputs)
+            before = GlobalRandomState(self._device)
+            outputs = self._forward(**inputs)
+            if before == GlobalRandomState(self._device):
+                return outputs
+            state.restore()
+            return self._draw_again(inputs, before)
+        finally:
+            state.restore()
+
+    def _draw_again(self, inputs: Inputs, before: GlobalRandomState) -> torch.Tensor:
+        """Return the outputs for fixed random numbers, if the model drew some."""
+        # Under the lock: another thread may have drawn them.
+        with isolated_rng(0, self._device):
+            seeded = GlobalRandomState(self._device)
+            outputs = self._forward(**inputs)
+            is_drawing = seeded != GlobalRandomState(self._device)
+        if is_drawing:
+            _DRAWING.add(self._model)
+            before.restore()
+        return outputs
+
+
+def to_tensors(
+    arrays: dict[str, np.ndarray], device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Convert arrays to tensors on a device."""
+    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+
+
 def run(
     forward: Callable[..., torch.Tensor],
     batches: Iterable[tuple[np.ndarray, Inputs]],
@@ -104,6 +165,7 @@ def run(
         If an output is infinite or NaN, from which a label could still be selected.
     """
     results: np.ndarray | None = None
+    forward = _IsolatedForward(forward, device)
     with torch.inference_mode(), autocast(device, precision):
         for rows, inputs in batches:
             output = forward(**inputs)

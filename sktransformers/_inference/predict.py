@@ -17,7 +17,9 @@ from .._text.encoding import Encoding, encode
 from .._text.tokenization import tokenize
 from . import backends
 from . import forward as inference
+from .batch_rules import with_rule
 from .embedding_cache import cache_in, keys_of
+from .forward import to_tensors
 
 _HALF_PRECISION: WeakKeyDictionary[torch.nn.Module, inference.HalfPrecisionModel]
 _HALF_PRECISION = WeakKeyDictionary()
@@ -73,6 +75,27 @@ def place_model(estimator: Any) -> tuple[Any, torch.device, str]:
     return model, device, precision
 
 
+def prepare_prediction(
+    estimator: Any, encoding: Encoding
+) -> tuple[Any, Encoding, torch.device, str]:
+    """Place an estimator's model; find out which encoded texts may share a batch.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted estimator.
+    encoding : Encoding
+        Encoded texts.
+
+    Returns
+    -------
+    model, encoding, device, precision
+        As :func:`place_model` returns them; the encoded texts, with their rule.
+    """
+    model, device, precision = place_model(estimator)
+    return model, with_rule(estimator.model_, encoding, device), device, precision
+
+
 def lower(model: torch.nn.Module, precision: str) -> inference.HalfPrecisionModel:
     """Return a half-precision copy, cached until the model's weights change."""
     converted = _HALF_PRECISION.get(model)
@@ -122,7 +145,8 @@ def run_model(
     """Return the outputs of ``forward`` for all windows, in order."""
     batches = (
         (encoding.outputs_of(rows), to_tensors(encoding.pad(rows), device))
-        for rows in inference_batches(encoding.lengths, encoding.hashes())
+        for batch in inference_batches(encoding.lengths, encoding.hashes())
+        for rows in encoding.split(batch)
     )
     return inference.run(
         forward, batches, encoding.n_outputs, device=device, precision=precision
@@ -249,10 +273,3 @@ def token_losses(
     return inference.run(
         model.losses, batches, encoding.n_outputs, device=device, precision=precision
     )
-
-
-def to_tensors(
-    arrays: dict[str, np.ndarray], device: torch.device
-) -> dict[str, torch.Tensor]:
-    """Convert arrays to tensors on a device."""
-    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}

@@ -41,6 +41,10 @@ class TextModel(Protocol):
         """The layers above the encoder."""
 
     @property
+    def width(self) -> int:
+        """Number of values in an embedding."""
+
+    @property
     def module(self) -> Any:
         """The transformers model that is saved as the checkpoint."""
 

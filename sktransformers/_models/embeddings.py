@@ -12,9 +12,10 @@ from .files import quiet
 def embeddings_of(module: Any) -> Any:
     """Return the token embeddings of a model, or None if it looks none up by id."""
     try:
-        return module.get_input_embeddings()
+        table = module.get_input_embeddings()
     except NotImplementedError:  # such as CANINE, which hashes characters
         return None
+    return table if hasattr(table, "weight") else None  # Perceiver gives its latents
 
 
 def add_embeddings(model: Any, tokenizer: Any) -> bool:

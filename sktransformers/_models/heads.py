@@ -7,15 +7,25 @@ Both classes implement the same interface: ``embed`` for embeddings, a call for 
 and ``encoder`` and ``head`` for their parts.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from transformers import AutoModel
 
-from .._compat import model_types, set_activation_checkpointing
+from .._compat import (
+    forward_arguments,
+    model_class,
+    model_types,
+    set_activation_checkpointing,
+    with_submodule,
+)
 from .._text.tokenization import SpecialTokens
 from ..exceptions import ModelFormatError
+from .forward_state import ForwardState
 from .loading import PretrainedCheckpoint, load_module
 
 _NEW_HEAD_DROPOUT = 0.1
@@ -43,7 +53,7 @@ class PooledModel(nn.Module):
         self.encoder = encoder
         self.pooling = pooling
         self.dropout = nn.Dropout(_NEW_HEAD_DROPOUT)
-        width = encoder.config.get_text_config().hidden_size
+        width = _find_width(self._hidden_states, encoder)
         self.head = nn.Linear(width, n_outputs, dtype=encoder.dtype)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -53,6 +63,11 @@ class PooledModel(nn.Module):
         """The transformers model that is saved as the checkpoint: the encoder."""
         return self.encoder
 
+    @property
+    def width(self) -> int:
+        """Number of values in an embedding."""
+        return int(self.head.in_features)
+
     def name_labels(self, names: list[str]) -> None:
         """Do nothing, as the configuration of an encoder has no labels."""
 
@@ -60,10 +75,15 @@ class PooledModel(nn.Module):
         self, positions: torch.Tensor | None = None, **inputs: torch.Tensor
     ) -> torch.Tensor:
         """Return one embedding per row or position, of shape (n_rows, hidden_size)."""
-        hidden = self.encoder(**inputs).last_hidden_state
+        hidden = self._hidden_states(**inputs)
         if positions is not None:
             return hidden.flatten(0, 1)[positions]
         return pool(hidden, inputs["attention_mask"], self.pooling)
+
+    def _hidden_states(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """Return the last hidden states."""
+        hidden: torch.Tensor = self.encoder(**inputs).last_hidden_state
+        return hidden
 
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return the outputs of the head, of shape (n_rows, n_outputs)."""
@@ -106,11 +126,29 @@ class ArchitectureModel(nn.Module):
         below = self.model.base_model
         return nn.ModuleList(m for m in self.model.children() if m is not below)
 
+    @functools.cached_property
+    def width(self) -> int:
+        """Number of values in an embedding."""
+        return _find_width(self._hidden_states, self.model)
+
+    def _hidden_states(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """Return the last hidden states below the head."""
+        is_plain = "input_ids" in forward_arguments(self.encoder)
+        if is_plain and not self.model.config.is_encoder_decoder:
+            return self.encoder(**inputs).last_hidden_state
+        # Only the forward pass around it knows the inputs, such as the decoder's.
+        below = _BelowHead(self.encoder)
+        try:
+            with_submodule(self.model, self.model.base_model_prefix, below)(**inputs)
+        except below.Output as output:
+            return output.args[0].last_hidden_state
+        raise AssertionError("the head does not use the model below it")
+
     def embed(
         self, positions: torch.Tensor | None = None, **inputs: torch.Tensor
     ) -> torch.Tensor:
         """Return one embedding per row or position, of shape (n_rows, hidden_size)."""
-        hidden = self.encoder(**inputs).last_hidden_state
+        hidden = self._hidden_states(**inputs)
         if positions is not None:
             return hidden.flatten(0, 1)[positions]
         return pool(hidden, inputs["attention_mask"], self.pooling)
@@ -126,6 +164,38 @@ class ArchitectureModel(nn.Module):
         """Return the outputs of the head, of shape (n_rows, n_outputs)."""
         logits: torch.Tensor = self.model(**inputs).logits
         return logits if positions is None else logits.flatten(0, 1)[positions]
+
+
+def _find_width(hidden_states: Callable[..., torch.Tensor], module: Any) -> int:
+    """Return the width of the last hidden states, as a forward pass gives it.
+
+    It is not always ``hidden_size``: OPT projects its last states, and Reformer has two
+    streams of them.
+    """
+    ids = torch.zeros((1, 16), dtype=torch.long, device=module.device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    try:
+        with ForwardState(module), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            return int(hidden_states(**inputs).shape[-1])
+    except Exception as error:  # of any type
+        raise ModelFormatError(
+            f"{type(module).__name__} cannot be given texts alone: {error} Choose a "
+            "model whose only inputs are token ids."
+        ) from error
+
+
+class _BelowHead(nn.Module):
+    """Raise the output of a module, to leave the forward pass of the one around it."""
+
+    class Output(Exception):  # noqa: N818, not an error
+        """Holds the output."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise self.Output(self.module(*args, **kwargs))
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -147,6 +217,8 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
     """
     if pooling == "cls":
         return hidden[:, 0]
+    if hidden.shape[1] != mask.shape[1]:  # pooled by the model, as Funnel does
+        return hidden.mean(dim=1)
     if pooling == "last":
         last = mask.sum(dim=1) - 1
         return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
@@ -239,6 +311,12 @@ def build(
     disable_cache(module.config)
     if module.config.is_encoder_decoder:
         module = module.get_encoder()
+        if model_class(AutoModel, module.config) is None:
+            raise ModelFormatError(
+                f"The encoder of {checkpoint.name!r} cannot be used alone, as no class "
+                f"of transformers reads a {type(module.config).__name__}. Pass "
+                "pooling='head', or choose another model."
+            )
     return PooledModel(module, n_outputs, pooling).eval()
 
 
@@ -266,7 +344,7 @@ def with_own_head(module: Any, tokenizer: Any) -> ArchitectureModel:
     finds_last = config.is_encoder_decoder or is_decoder(config)
     for part in (config, config.get_text_config()):
         # Other architectures may number positions from this id.
-        if finds_last or part.pad_token_id is None:
+        if finds_last or getattr(part, "pad_token_id", None) is None:
             part.pad_token_id = special.pad_id
     if config.is_encoder_decoder and special.suffix:
         config.eos_token_id = special.suffix[-1]
@@ -353,11 +431,25 @@ def order_outputs(model: ArchitectureModel, order: list[int]) -> None:
     order : list of int
         Permutation of the outputs.
     """
-    linear = [m for m in model.head.modules() if isinstance(m, nn.Linear)][-1]
+    if order == sorted(order):
+        return
+    linear = _output_layer(model.head, len(order))
     with torch.no_grad():
         linear.weight.copy_(linear.weight[order].clone())
         if linear.bias is not None:
             linear.bias.copy_(linear.bias[order].clone())
+
+
+def _output_layer(head: nn.Module, n_outputs: int) -> nn.Linear:
+    """Return the last linear layer of a head."""
+    layers = [m for m in head.modules() if isinstance(m, nn.Linear)]
+    if not layers or layers[-1].out_features != n_outputs:
+        raise ModelFormatError(
+            "The head of this architecture has no linear layer as its last one, so "
+            "that its outputs can be neither reordered nor rescaled. Pass "
+            "pooling='mean' (or 'cls', 'last') to put a new head in its place."
+        )
+    return layers[-1]
 
 
 def standardize_head(head: nn.Module, mean: np.ndarray, scale: np.ndarray) -> None:
@@ -370,7 +462,7 @@ def standardize_head(head: nn.Module, mean: np.ndarray, scale: np.ndarray) -> No
     mean, scale : ndarray of shape (n_outputs,)
         Mean and scale of the current outputs.
     """
-    linear = [m for m in head.modules() if isinstance(m, nn.Linear)][-1]
+    linear = _output_layer(head, len(mean))
     shift, factor = (torch.from_numpy(v).to(linear.weight) for v in (mean, 1 / scale))
     with torch.no_grad():
         if linear.bias is None:

@@ -18,6 +18,7 @@ from .._json import Schema
 from ..exceptions import ModelFormatError
 from .embeddings import add_embeddings
 from .files import quiet
+from .forward_state import ForwardState
 from .weights import hash_tensors
 
 _FINGERPRINTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
@@ -115,7 +116,7 @@ def add_adapter(model: Any, settings: AdapterSettings) -> None:
 
 
 def require_used(model: Any, inputs: dict[str, torch.Tensor]) -> None:
-    """Raise ValueError if the forward pass of a model uses none of the adapted layers.
+    """Raise ValueError if a model cannot be called, or uses none of its adapted layers.
 
     Parameters
     ----------
@@ -131,8 +132,14 @@ def require_used(model: Any, inputs: dict[str, torch.Tensor]) -> None:
         for layer in layers.values()
     ]
     try:
-        with torch.no_grad():
+        with ForwardState(model), torch.no_grad():
             model(**inputs)
+    except Exception as error:  # of any type
+        raise ValueError(
+            f"The model cannot be called with adapters in {sorted(layers)}: {error}. "
+            "Select other layers with lora_target_modules, such as those of the "
+            "attention."
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

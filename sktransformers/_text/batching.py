@@ -1,6 +1,46 @@
 """Batching of sequences by length, to minimize padding."""
 
+from dataclasses import dataclass
+
 import numpy as np
+
+
+@dataclass(frozen=True)
+class BatchRule:
+    """Which rows a model may be given together, so that their outputs stay the same.
+
+    Attributes
+    ----------
+    shared_by : {"all", "equal", "none"}, default="all"
+        Rows that may share a batch: all, as padding changes no outputs; those of equal
+        length; or none.
+    least_width : int, default=1
+        Number of tokens, padding included, that the model needs.
+    """
+
+    shared_by: str = "all"
+    least_width: int = 1
+
+    def split(self, rows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """Split a batch into batches that follow the rule.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows,)
+            Indices of the rows in the batch.
+        lengths : ndarray of shape (n_rows,)
+            Their numbers of tokens.
+
+        Returns
+        -------
+        list of ndarray
+            The batches, longest rows first.
+        """
+        if self.shared_by == "all":
+            return [rows]
+        if self.shared_by == "none":
+            return [rows[i : i + 1] for i in np.argsort(-lengths, kind="stable")]
+        return [rows[lengths == n] for n in np.unique(lengths)[::-1]]
 
 
 def training_batches(

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..exceptions import TextValueError
+from .batching import BatchRule
 from .ragged import CHUNK, Ragged, offsets_of, ranges
 from .tokenization import SpecialTokens
 from .windows import cut_rows
@@ -36,6 +37,8 @@ class Encoding:
         Number of texts or words of which the tokenizer drops all characters.
     positions : Ragged or None
         Token positions of the outputs in each window. None: one output per window.
+    rule : BatchRule
+        Which windows the model may be given together.
     """
 
     ids: Ragged
@@ -46,6 +49,7 @@ class Encoding:
     pad_id: int
     n_dropped: int = 0
     positions: Ragged | None = None
+    rule: BatchRule = dataclasses.field(default_factory=BatchRule)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -116,6 +120,10 @@ class Encoding:
             parts.append(self.positions.rows())
         return [list(row) for row in zip(*parts, strict=True)]
 
+    def split(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Split a batch of windows into batches that follow the rule."""
+        return self.rule.split(rows, self.lengths[rows])
+
     @functools.cached_property
     def longest(self) -> int:
         """Number of tokens in the longest window."""
@@ -130,9 +138,10 @@ class Encoding:
         starts = self.ids.offsets[rows]
         lengths = self.ids.offsets[rows + 1] - starts  # of these rows only
         width = int(lengths.max())
-        if few_widths:
+        if few_widths and self.rule.shared_by == "all":
             step = 1 << max(0, (width - 1).bit_length() - 4)  # 8 per power of two
             width = min(-(-width // step) * step, self.longest)
+        width = max(width, self.rule.least_width)
         mask = np.arange(width) < lengths[:, None]
         source = ranges(starts, lengths)
         arrays = {"input_ids": np.full(mask.shape, self.pad_id, dtype=np.int64)}

@@ -151,6 +151,10 @@ class PairEncoding(Encoding):
         targets = super().take(texts)
         return dataclasses.replace(targets, sources=self.sources.take(texts))
 
+    def split(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Return one batch, as padding changes no outputs."""
+        return [rows]
+
     def pad(self, rows: np.ndarray, *, few_widths: bool = False) -> dict[str, Any]:
         """Return the model inputs of the given texts, padded on the right."""
         targets = super().pad(rows, few_widths=few_widths)

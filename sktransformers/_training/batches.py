@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .._inference.predict import to_tensors
+from .._inference.forward import to_tensors
 from .._text.batching import training_batches
 from .._text.dataset import EncodedDataset
 from .loop import Batch, MakeBatches
@@ -65,8 +65,9 @@ class EpochSampler:
         encoding = self.data.encoding
         n_outputs = len(rows) * encoding.n_outputs / len(encoding)
         return [
-            self._make_batch(part, n_outputs)
+            self._make_batch(batch, n_outputs)
             for part in np.array_split(rows, min(n_parts, len(rows)))
+            for batch in encoding.split(part)
         ]
 
     def _make_batch(self, rows: np.ndarray, n_outputs_in_step: float) -> Batch:

@@ -6,6 +6,7 @@ fit intact.
 
 import contextlib
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ import torch
 from .._hardware import devices
 from .._hardware.frozen import CachedFrozenLayers, cache_frozen_layers
 from .._hardware.training import fast_training
+from .._inference.batch_rules import with_rule
+from .._inference.forward import to_tensors
 from .._inference.memory import memory_folder
 from .._inference.predict import (
     embed,
     mark_frozen,
     predict_texts,
     source_of,
-    to_tensors,
     token_losses,
 )
 from .._models.embeddings import add_embeddings, require_embeddings
@@ -112,6 +114,11 @@ class FitInputs:
         """Number of optimizer steps of an epoch."""
         return math.ceil(len(self.train_data.encoding) / self.estimator.batch_size)
 
+    @property
+    def trains(self) -> bool:
+        """Whether the fit makes any optimizer step."""
+        return self.one_epoch or self.estimator.max_epochs != 0
+
 
 def fit_model(inputs: FitInputs, callback_data: dict[str, Any]) -> dict[str, Any]:
     """Train a model and return the fitted attributes.
@@ -132,7 +139,9 @@ def fit_model(inputs: FitInputs, callback_data: dict[str, Any]) -> dict[str, Any
     estimator = inputs.estimator
     seed = int(inputs.rng.integers(2**63))
     with devices.gradients_enabled(), devices.isolated_rng(seed, inputs.device):
-        model, embeddings = _make_model(inputs)
+        model = _load_model(inputs)
+        inputs = _with_rules(inputs, model)
+        embeddings = _prepare_model(inputs, model)
         max_epochs = _count_epochs(inputs, model)
         context = estimator._init_callback_context(max_subtasks=max_epochs)
         context.call_on_fit_task_begin(estimator=estimator, **callback_data)
@@ -198,9 +207,9 @@ def _train(
     return history
 
 
-def _make_model(inputs: FitInputs) -> tuple[Model, np.ndarray | None]:
-    """Return the model to train, and the embeddings of its frozen layers if known."""
-    params, embeddings = inputs.estimator, None
+def _load_model(inputs: FitInputs) -> Model:
+    """Return the pre-trained model, with an embedding for each token."""
+    params = inputs.estimator
     dtype = devices.weights_dtype(params.precision)
     if inputs.checkpoint is None:
         assert inputs.previous is not None
@@ -208,19 +217,34 @@ def _make_model(inputs: FitInputs) -> tuple[Model, np.ndarray | None]:
     else:
         model = inputs.build(dtype)
     tokenizer, encoding = inputs.attributes["tokenizer_"], inputs.train_data.encoding
-    is_trained = inputs.one_epoch or params.max_epochs != 0
-    if not is_trained:
+    if not inputs.trains:
         require_embeddings(model, tokenizer, encoding.all_ids)
-    if is_trained or inputs.attributes["_adapter"] is not None:
+    if inputs.trains or inputs.attributes["_adapter"] is not None:
         add_embeddings(model, tokenizer)
-    model.to(inputs.device)
+    return model.to(inputs.device)
+
+
+def _with_rules(inputs: FitInputs, model: Model) -> FitInputs:
+    """Find out which rows of the data may share a batch."""
+    found = {}
+    for name in ("train_data", "valid_data"):
+        data = getattr(inputs, name)
+        if data is not None:
+            encoding = with_rule(model, data.encoding, inputs.device)
+            found[name] = dataclasses.replace(data, encoding=encoding)
+    return dataclasses.replace(inputs, **found)
+
+
+def _prepare_model(inputs: FitInputs, model: Model) -> np.ndarray | None:
+    """Prepare a model for training; return the embeddings if no layer below trains."""
+    params, embeddings = inputs.estimator, None
     if inputs.checkpoint is not None:
         if model.has_new_head and _needs_head_init(inputs):
             embeddings = _init_head(inputs, model)
         elif not model.has_new_head:
             if inputs.checkpoint.has_trained_head(inputs.task.head):
                 _match_labels(inputs, model)
-                if is_trained and inputs.task.units is not None:
+                if inputs.trains and inputs.task.units is not None:
                     _match_units(inputs, model)
             model.name_labels(inputs.task.label_names())
     set_trainable(model, params.trainable)
@@ -229,10 +253,11 @@ def _make_model(inputs: FitInputs) -> tuple[Model, np.ndarray | None]:
         freeze_base(model)
     elif adapter is not None:
         add_adapter(model, adapter)
-        require_used(model, to_tensors(encoding.pad(np.array([0])), inputs.device))
+        one = inputs.train_data.encoding.pad(np.array([0]))
+        require_used(model, to_tensors(one, inputs.device))
     if params.gradient_checkpointing:
         set_checkpointing(model, active=True)
-    return model, embeddings
+    return embeddings
 
 
 def _match_units(inputs: FitInputs, model: Any) -> None:
@@ -356,7 +381,7 @@ def _cache_frozen_layers(
         return None
     encoding = inputs.train_data.encoding
     by_length = np.argsort(encoding.lengths)
-    sample = encoding.pad(by_length[[0, len(encoding) // 2]])
+    sample = encoding.pad(encoding.split(by_length[[len(encoding) // 2, -1]])[0])
     cached = cache_frozen_layers(
         model,
         to_tensors(sample, inputs.device),

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from .._hardware.devices import autocast, free_memory, is_out_of_memory, trim_heap
+from .._models.forward_state import ForwardState
 from ..exceptions import DivergenceError, OutOfMemoryError
 
 
@@ -177,11 +178,12 @@ class Trainer:
         """Accumulate the gradients of all batches; return the total loss."""
         total = 0.0
         for batch in batches:
-            with autocast(self.device, self.precision):
-                outputs = self._forward(**batch.inputs)
-            losses = self.loss(_at_least_float32(outputs), batch.targets)
-            loss = losses @ batch.weights
-            self._scaler.scale(loss).backward()
+            with ForwardState(self.model):
+                with autocast(self.device, self.precision):
+                    outputs = self._forward(**batch.inputs)
+                losses = self.loss(_at_least_float32(outputs), batch.targets)
+                loss = losses @ batch.weights
+                self._scaler.scale(loss).backward()
             total += float(loss.detach())
         return total
 
@@ -205,7 +207,9 @@ class Trainer:
         """Raise DivergenceError if the outputs are not finite after the last step."""
         with torch.no_grad(), autocast(self.device, self.precision):
             for batch in batches:
-                if not torch.isfinite(self.model(**batch.inputs)).all():
+                with ForwardState(self.model):
+                    outputs = self.model(**batch.inputs)
+                if not torch.isfinite(outputs).all():
                     raise DivergenceError(
                         "The training diverged in its last step: the model's outputs "
                         "are no longer finite. Lower learning_rate (and "

@@ -59,7 +59,7 @@ _TINY: list[tuple[str, int]] = [
     (r"attention_window|sliding_window(_size)?|local_attention|window_size", 8),
     (r"(\w+_)?chunk_size", 8),
     (r"chunk_size_feed_forward", 0),
-    (r"\w+_token_(id|index)|\w+_token_ids", 7),
+    (r"\w+_token_(id|index)", N_TOKENS - 1),  # of images and the like
 ]
 _KEPT = re.compile(r"chunk_size_feed_forward|(bos|eos|pad|decoder_start)_token_id")
 _COMPUTED = {"head_dim", "num_key_value_heads", "vocab_size"}  # where None
@@ -75,6 +75,7 @@ _ROTATION = {"rope_type": "default", "rope_theta": 10_000.0}
 # What else a tiny model of a type needs.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "bamba": {**_MAMBA_HEADS, "attn_layer_indices": [1]},
+    "big_bird": {"block_size": 2, "num_random_blocks": 1},
     "cohere_compass_text": {"rope_parameters": {"full_attention": _ROTATION}},
     # Counts the attention and the feed-forward part of a layer as two.
     "dory": {
@@ -97,6 +98,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "lilt": {"hidden_size": 48},
     "mamba2": {"num_heads": 8},
     "mobilebert": {"intra_bottleneck_size": WIDTH},
+    "opt": {"word_embed_proj_dim": WIDTH // 2},
     "recurrent_gemma": {"num_hidden_layers": 3},
     "reformer": {
         "axial_pos_embds_dim": [8, 24],
