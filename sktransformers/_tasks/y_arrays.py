@@ -28,9 +28,10 @@ def to_array(y: Any) -> np.ndarray:
 
 def _compact(values: np.ndarray) -> np.ndarray:
     """Convert an object array of a single plain type to the dtype of that type."""
-    kinds = set(map(type, values))
-    plain = len(kinds) == 1 and kinds <= {str, np.str_, int, bool, float}
-    return np.array(values.tolist()) if plain else values
+    plain = [v.item() if isinstance(v, np.generic) else v for v in values]
+    kinds = set(map(type, plain))
+    is_plain = len(kinds) == 1 and kinds <= {str, int, bool, float}
+    return np.array(plain) if is_plain else values
 
 
 def find_collection(y: np.ndarray) -> int | None:

@@ -51,6 +51,7 @@ def y(sentences):
         ("neg", "pos", lambda y: np.array(y, np.dtypes.StringDType()), "<U3"),
         (1, 2, lambda y: np.array(y, dtype=object), np.int64),
         (False, True, lambda y: pd.Series(y, dtype=object), np.bool_),
+        (0, 2, lambda y: pd.Series(pd.arrays.SparseArray(y)), np.int64),
     ],
 )
 def test_labels_of_every_kind(negative, positive, wrap, dtype, tiny_classifier, X, y):
