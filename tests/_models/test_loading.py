@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 
 import huggingface_hub
 import pytest
@@ -330,6 +331,16 @@ def test_loading_is_silent_and_leaves_transformers_as_it_was(copied_model, capfd
     finally:
         log.set_verbosity(log.WARNING)
     assert capfd.readouterr() == ("", "")
+
+
+def test_silence_is_thread_safe(monkeypatch):
+    # Filters are global: one thread would undo what another has set meanwhile.
+    before = warnings.filters
+    for setting in (None, True, False):  # a warning would be an error here
+        name = "HF_HUB_DISABLE_PROGRESS_BARS"
+        monkeypatch.setattr(huggingface_hub.constants, name, setting)
+        with files.quiet():
+            assert warnings.filters is before
 
 
 # sentence-transformers
