@@ -56,6 +56,7 @@ __all__ = [
     "forward_arguments",
     "generate_get_feature_names_out",
     "get_feature_names",
+    "has_recurrent_state",
     "init_kwargs_of",
     "is_nested_fit",
     "model_class",
@@ -249,6 +250,14 @@ def forward_arguments(model: Any) -> set[str]:
     What a model can be given (positions, token types) is told by its signature alone.
     """
     return set(inspect.signature(model.forward).parameters)
+
+
+def has_recurrent_state(model: Any) -> bool:
+    """Whether a model keeps a state that cannot be cut back, as Mamba does.
+
+    Uses ``PreTrainedModel._is_stateful``: no documented attribute tells.
+    """
+    return bool(getattr(model, "_is_stateful", False))
 
 
 def set_activation_checkpointing(model: Any, *, active: bool) -> None:

@@ -153,6 +153,11 @@ def test_the_arguments_of_a_forward_pass():
     assert {"input_ids", "attention_mask", "position_ids"} <= arguments
 
 
+def test_which_models_keep_a_recurrent_state():
+    assert _compat.has_recurrent_state(transformers.MambaForCausalLM)
+    assert not _compat.has_recurrent_state(transformers.GPT2LMHeadModel)
+
+
 def test_activations_are_recomputed_and_kept_again():
     model = transformers.BertModel(make_config("bert", 30)).train()
     inputs = {"input_ids": torch.arange(5)[None]}

@@ -1,9 +1,8 @@
-"""Which prompts a generative model can be given together, found by trying.
+"""Which prompts a generative model can be given together.
 
-Most models mask padding and take the positions of the other tokens. Some have no
-attention mask, read the last column, select what they attend to, or mix the states of
-the rows. No attribute of a model tells, so its logits for a few prompts together are
-compared with those for each prompt alone.
+Models that take an attention mask and the positions of the tokens do not depend on
+padding. Some others do, or even mix the states of the rows, and no attribute tells: the
+logits for a few prompts together are compared with those for each prompt alone.
 """
 
 import copy
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from .._compat import forward_arguments, has_recurrent_state
 from .._hardware.devices import is_out_of_memory
 from .sampling import GenerationSettings
 
@@ -51,6 +51,10 @@ def find_shared_by(
     {"all", "equal", "none"}
         All prompts, those of equal length, or none.
     """
+    if model.config.is_encoder_decoder or (
+        "position_ids" in forward_arguments(model) and not has_recurrent_state(model)
+    ):
+        return "all"
     if len(prompts) < 2 and settings.num_beams == 1:
         return "all"
     longest = max(prompts, key=len, default=np.empty(0))
