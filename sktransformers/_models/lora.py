@@ -103,7 +103,7 @@ def add_adapter(model: Any, settings: AdapterSettings) -> None:
         fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.encoder.modules()),
     )
     try:
-        with quiet():
+        with quiet(), warnings.catch_warnings():
             # peft warns of merging tied layers, which merge_adapter can do.
             warnings.filterwarnings("ignore", "Model has `tie_word", UserWarning)
             inject_adapter_in_model(config, model.encoder)
