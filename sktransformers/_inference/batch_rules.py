@@ -64,8 +64,9 @@ def with_rule(model: Any, encoding: Any, device: torch.device) -> Any:
     if len(encoding) > 1 and encoding.longest > longest and rule.shared_by == "all":
         rule = _find_rule(model, dataclasses.replace(encoding, rule=rule), device)
         known = encoding.longest, rule
-    _KNOWN[model] = known
-    _KNOWN_BY_CONFIG[_name(model)] = known
+    if _KNOWN.get(model) is not known:  # naming a model is slow for a single text
+        _KNOWN[model] = known
+        _KNOWN_BY_CONFIG[_name(model)] = known
     return dataclasses.replace(encoding, rule=rule)
 
 
