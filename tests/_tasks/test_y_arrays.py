@@ -36,7 +36,6 @@ def as_objects(rows):
         ([0, [0, 1]], 1),
         ([[1, 2], [2]], 0),
     ],
-    ids=str,
 )
 def test_several_labels_of_a_text_are_to_be_binarized(y, row):
     message = rf"y\[{row}\] is a \w+, .*MultiLabelBinarizer\(\)\.fit_transform\(y\)"
@@ -44,7 +43,7 @@ def test_several_labels_of_a_text_are_to_be_binarized(y, row):
         check_classification_y(y)
 
 
-@pytest.mark.parametrize("y", [[["a", "b"], ["b", "c"]], [[1, 2], [3, 4]]], ids=str)
+@pytest.mark.parametrize("y", [[["a", "b"], ["b", "c"]], [[1, 2], [3, 4]]])
 def test_as_many_labels_of_each_text_are_to_be_binarized(y):
     with pytest.raises(ValueError, match=r"MultiLabelBinarizer\(\)\.fit_transform"):
         check_classification_y(y)
@@ -61,7 +60,6 @@ def test_as_many_labels_of_each_text_are_to_be_binarized(y):
         pd.Series([[1.0], [3.0, 4.0]]),
         as_objects([(1, 2), (3,)]),
     ],
-    ids=str,
 )
 def test_numbers_of_each_text_are_to_be_stacked(y):
     with pytest.raises(ValueError, match=r"y\[\d\] is a .* numpy\.stack\(y\)"):
