@@ -179,6 +179,7 @@ def merge_adapter(model: nn.Module) -> None:
                 layer.weight = nn.Parameter(layer.weight.detach().clone())
                 child.merge(safe_merge=True)
                 setattr(parent, name, layer)
+        vars(parent).pop("peft_config", None)  # else a new adapter would be the second
     model.requires_grad_(True)
 
 

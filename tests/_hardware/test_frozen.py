@@ -19,6 +19,11 @@ from sktransformers._models.heads import PooledModel, layers_of, set_trainable
 from sktransformers._training import fit as _fitting
 
 N_TOKENS = 80
+QUICK = ("bert", "gpt2")
+ARCHITECTURES = [
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+    for name in TOKENIZER_OF
+]
 DROPOUTS = {
     "bert": ["hidden_dropout_prob", "attention_probs_dropout_prob"],
     "roberta": ["hidden_dropout_prob", "attention_probs_dropout_prob"],
@@ -101,7 +106,7 @@ def count_rows(monkeypatch, estimator, X, y):
 
 
 @pytest.mark.parametrize("pooling", ["auto", "head"])
-@pytest.mark.parametrize("architecture", TOKENIZER_OF)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_more_epochs_take_no_more_passes_through_the_bottom(
     architecture, pooling, classifier, exact_models, sentences, monkeypatch
 ):
@@ -120,7 +125,7 @@ def test_a_head_alone_takes_one_pass_in_all(classifier, sentences, monkeypatch):
 
 @pytest.mark.parametrize("pooling", ["auto", "head"])
 @pytest.mark.parametrize("trainable", ["head", 1])
-@pytest.mark.parametrize("architecture", TOKENIZER_OF)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_result_is_that_of_the_whole_model(
     architecture, trainable, pooling, classifier, exact_models, sentences, never_parted
 ):
@@ -186,7 +191,7 @@ def test_the_same_where_a_fit_goes_on(
     assert_same(classifier, whole, X)
 
 
-@pytest.mark.parametrize("architecture", TOKENIZER_OF)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_what_memory_allows_does_not_change_the_result(
     architecture, classifier, two_layer_models, sentences, monkeypatch
 ):

@@ -162,9 +162,10 @@ def test_bfloat16_is_near_and_float32_is_nearer(classifier):
     "backend",
     [
         pytest.param("openvino", marks=needs_openvino),
-        pytest.param("onnx", marks=[needs("onnx"), pytest.mark.slow]),
+        pytest.param("onnx", marks=needs("onnx")),
     ],
 )
+@pytest.mark.slow
 def test_nothing_is_written_or_reported(backend, tmp_path):
     """Both libraries would leave the files of their telemetry."""
     program = """
@@ -200,6 +201,7 @@ assert model(x=torch.ones(4, 5)).tolist() == [[2.0] * 5] * 4
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 @needs_openvino
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_process_can_discard_a_conversion_and_convert_again():

@@ -23,13 +23,17 @@ NOT_BUILT = {"layoutlmv2"}
 REFUSED = {"bros", "perceiver"}
 
 
-@pytest.mark.parametrize("variant", ["trained", "head"])
+@pytest.mark.parametrize(
+    "variant", ["trained", pytest.param("head", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("model_type", ODD)
 def test_odd_classifiers(model_type, variant, tmp_path):
     check_architecture(model_type, "SequenceClassification", variant, tmp_path)
 
 
-@pytest.mark.parametrize("variant", ["frozen", "lora"])
+@pytest.mark.parametrize(
+    "variant", ["frozen", pytest.param("lora", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("model_type", ["canine", "xlnet", "fnet", "big_bird"])
 def test_odd_taggers(model_type, variant, tmp_path):
     check_architecture(model_type, "TokenClassification", variant, tmp_path)

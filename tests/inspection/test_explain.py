@@ -216,7 +216,7 @@ def test_entities_of_a_tagger(as_text, tiny_model):
 def test_output_tokens_of_a_generator(family, tmp_path):
     X, y = make_pairs(84)
     path = save_writer(tmp_path, family)
-    generator = make_generator(path, max_epochs=60).fit(X, y)
+    generator = make_generator(path, max_epochs=12).fit(X, y)
     text = next(x for x in X if len(x) > 1 and x[0] != x[2])
     (found,) = explain(generator, [text])
     assert found.target == generator.predict([text])[0]
