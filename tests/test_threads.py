@@ -81,6 +81,7 @@ METHODS = {
     "tagger": "predict_proba",
     "writer": "predict",
 }
+QUICK = ("pooled", "tagger", "writer")
 
 
 def judge_alone(estimator, method, inputs):
@@ -126,7 +127,13 @@ def hammer(estimator, method, inputs, *, n_threads, n_calls):
     run_in_threads(work, n_threads)
 
 
-@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow])
+        for kind in METHODS
+    ],
+)
 def test_threads_get_what_one_gets(kind, fitted):
     texts = mixed_texts()
     inputs = [text.split() for text in texts] if kind == "tagger" else texts
@@ -288,6 +295,7 @@ print(torch.get_num_threads(), np.array_equal(predict(), expected))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_process_answers(tiny_model, tmp_path):
     done = subprocess.run(

@@ -60,9 +60,14 @@ def fitted_tagger(tiny_model):
 # Generators
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(
+    params=[
+        pytest.param(kind, marks=[] if kind in ("gpt2", "t5") else pytest.mark.slow)
+        for kind in KINDS
+    ]
+)
 def kind(request):
-    """Return each kind of model that writes."""
+    """Return each kind of model that writes; a decoder and an encoder-decoder first."""
     return request.param
 
 

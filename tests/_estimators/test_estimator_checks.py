@@ -274,7 +274,11 @@ APPLIES_TO = {
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        (name, kind)
+        pytest.param(
+            name,
+            kind,
+            marks=[pytest.mark.slow] if kind == "regressor" else [],  # as classifier
+        )
         for name in text_checks()
         for kind in OURS
         if kind in APPLIES_TO.get(name, OURS)

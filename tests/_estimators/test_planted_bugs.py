@@ -20,6 +20,7 @@ def run_check(name, estimator):
     return text_checks()[name](TextCase(estimator))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.cls.__name__)
 def test_a_planted_bug_is_caught(mutation, models):
     with pytest.raises(AssertionError) as caught:

@@ -28,6 +28,7 @@ BAG_OF_WORDS_FAILURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "n_passed"),
     [

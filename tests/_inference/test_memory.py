@@ -19,6 +19,7 @@ def count_tensors():
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_predicting_part_after_part_keeps_nothing(fitted_classifier):
     def predict_all():
         for part in PARTS:

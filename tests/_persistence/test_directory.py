@@ -279,10 +279,11 @@ print(sum(seen), len(seen) - sum(seen), n_aside)
 
 
 @posix
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "n_points",
-    [pytest.param(10, id="50"), pytest.param(439, id="500", marks=pytest.mark.slow)],
+    [pytest.param(10, id="50"), pytest.param(439, id="500")],
 )
 def test_a_killed_save_leaves_the_old_or_the_new(n_points, original, other, tmp_path):
     other.save_pretrained(tmp_path / "other")

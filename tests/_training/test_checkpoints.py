@@ -73,13 +73,15 @@ def test_going_on_is_bit_equal_to_never_having_stopped(at, watched, sentences):
     "changes",
     [
         {"trainable": 1},
-        {"trainable": "head"},
-        {"early_stopping": True, "n_iter_no_change": 5},
+        pytest.param({"trainable": "head"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"early_stopping": True, "n_iter_no_change": 5}, marks=pytest.mark.slow
+        ),
         {"random_state": None, "early_stopping": True},
-        {"gradient_accumulation_steps": 2},
+        pytest.param({"gradient_accumulation_steps": 2}, marks=pytest.mark.slow),
         {"lora_rank": 2, "lora_dropout": 0.1},
         {"precision": "bfloat16"},
-        {"pooling": "head"},
+        pytest.param({"pooling": "head"}, marks=pytest.mark.slow),
     ],
     ids=lambda changes: next(iter(changes)),
 )

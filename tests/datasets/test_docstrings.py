@@ -110,6 +110,7 @@ def test_no_text_appears_twice(docstrings):
     assert len({text.casefold() for text in docstrings.data}) == len(docstrings.data)
 
 
+@pytest.mark.slow
 def test_same_in_every_process_and_imports_none_of_what_it_reads():
     code = (
         "from sktransformers.datasets import load_docstrings\n"

@@ -332,6 +332,7 @@ def test_characters_without_a_glyph_become_boxes(drawn):
     assert drawn(show("日 \u0378 \ud800")) == [["0", *"□□□"]]
 
 
+@pytest.mark.slow
 def test_importing_the_module_loads_no_matplotlib():
     program = (
         "import sys, sktransformers.inspection as i; i.EntityDisplay.from_predictions("
