@@ -17,7 +17,8 @@ ARGS ?=
 DATA ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS)
+# pip compiles file after file; `$(READY)` compiles on all cores instead.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_ARGS)
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.ready-docs
 PEERS := .venv-peers
@@ -116,6 +117,7 @@ $(READY): $(SOURCES) | $(BIN)/python
 	$(PIP) --constraint $(CONSTRAINTS) --editable '.[bench,explain,lora,onnx,openvino,plot,test]'
 	$(PIP) --no-deps --require-hashes --requirement requirements/embedded.txt
 	$(PIP) --no-deps --require-hashes --requirement requirements/generator.txt
+	-$(BIN)/python -m compileall -q -j 0 -x '/tests?/|/testing/|/benchmarks/' $(VENV)/lib
 	@touch $@
 
 $(DOCS_READY): $(READY)
