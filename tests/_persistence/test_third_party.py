@@ -199,7 +199,8 @@ def test_labels_may_be_numbered_from_1(task, cls, texts, tmp_path):
     [
         ({"0": "a", "2": "b"}, r"from 0, without gaps.*\[0, 2\]"),
         ({"0": "a", "1": "a"}, r"a name of its own.*\['a', 'a'\]"),
-        ({"0": "a", "1": None}, r"a name of its own"),
+        # The oldest transformers validates the type of names itself.
+        ({"0": "a", "1": None}, r"a name of its own|field 'id2label'"),
         ({"0": "a", "1": "b", "2": "c"}, r"\(2,\) instead of \(3,\).*correct id2label"),
         ({"0": "a"}, r"\(2,\) instead of \(1,\).*correct id2label"),
         ({}, "without gaps"),
