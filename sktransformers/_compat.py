@@ -162,17 +162,22 @@ def attribute_dicts(model: Any) -> list[dict[str, Any]]:
     """Return the dictionaries that hold what a model's forward pass may set.
 
     Uses ``Module._buffers`` and ``Module._modules``: assigning what ``state_dict`` and
-    ``named_modules`` return would take as long as a prediction. Only the modules of
-    transformers and of remote code are looked at: torch's set nothing.
+    ``named_modules`` return would take as long as a prediction, and iterating over
+    ``modules()`` a tenth of it. Only the modules of transformers and of remote code are
+    looked at: torch's set nothing.
     """
     found: dict[int, dict[str, Any]] = {}
-    for module in model.modules():
-        if not type(module).__module__.startswith("transformers"):
-            continue
-        config = getattr(module, "config", None)
-        parts = [vars(module), module._buffers, module._modules]
-        parts += [vars(config)] if hasattr(config, "__dict__") else []
-        found.update((id(part), part) for part in parts)
+    stack = [model]
+    while stack:
+        module = stack.pop()
+        children = module._modules
+        stack.extend(child for child in children.values() if child is not None)
+        if type(module).__module__.startswith("transformers"):
+            attributes = vars(module)
+            parts = [attributes, module._buffers, children]
+            config = attributes.get("config")
+            parts += [vars(config)] if hasattr(config, "__dict__") else []
+            found.update((id(part), part) for part in parts)
     return list(found.values())
 
 

@@ -30,9 +30,9 @@ _SOURCES: WeakKeyDictionary[torch.nn.Module, tuple[str, Any]] = WeakKeyDictionar
 _MAX_EXAMPLE_LENGTH = 160  # tokens; exceeds the usual attention window of 128
 
 
-def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+def place(model: Any, device: torch.device) -> Any:
     """Prepare a model for predictions on a device."""
-    if any(module.training for module in model.modules()):  # set by a user
+    if model.training or model.encoder.training:  # set by a user
         model.eval()
     # ``to`` is slow even if the model is on the device.
     now = next(model.parameters()).device
